@@ -1,0 +1,126 @@
+#pragma once
+// apply(op, inputs...): runs an op now, and remembers how to differentiate it when an input wants a gradient.
+#include <concepts>
+#include <tuple>
+
+#include "autograd/tape.h"
+#include "kernels/op.h"
+
+namespace glia {
+
+namespace detail {
+
+inline std::array<TensorSpec, 1> as_array(const TensorSpec& s) { return {s}; }
+template <size_t N>
+std::array<TensorSpec, N> as_array(const std::array<TensorSpec, N>& s) { return s; }
+
+template <class Op>
+SaveSet saves_of(const Op& op) {
+  if constexpr (requires { op.saves(); }) {
+    return op.saves();
+  } else {
+    return Op::saves;
+  }
+}
+
+template <class Op>
+concept Differentiable = requires { Op::backward.name; };
+
+template <class... In>
+Device device_of(const In&... in) {
+  const Tensor* first = nullptr;
+  for (const Tensor* t : {&in...}) {
+    if (!*t) continue;
+    if (!first) first = t;
+    GLIA_CHECK(t->device() == first->device(), "inputs on {} and {}", to_string(first->device()), to_string(t->device()));
+  }
+  return first ? first->device() : Device{};
+}
+
+}  // namespace detail
+
+template <class Op, class... In>
+concept OpOn = (std::same_as<In, Tensor> && ...) && requires(const Op& op, const In&... in) {
+  op.infer(in...);
+  Op::forward.pick(Device{}, DType{});
+};
+
+// Returns the output, or a std::array of outputs where the op has several (only the first carries a gradient). An absent optional
+// input is Tensor{}. Throws what the op's infer throws.
+template <class Op, class... In>
+  requires OpOn<Op, In...>
+auto apply(const Op& op, const In&... in) {
+  const MemoryScope scope(Op::forward.name);
+  const Device device = detail::device_of(in...);
+  const auto specs = detail::as_array(op.infer(in...));
+  constexpr size_t outputs = std::tuple_size_v<std::remove_cvref_t<decltype(specs)>>;
+  std::array<Tensor, outputs> out;
+  for (size_t i = 0; i < outputs; ++i) out[i] = Tensor(specs[i].shape, specs[i].dtype, device);
+  std::apply([&](auto&... o) { Op::forward.pick(device, specs[0].dtype)(op, in..., o...); }, out);
+
+  if constexpr (detail::Differentiable<Op>) {
+    if (grad_enabled() && (wants_grad(in) || ...)) {
+      const SaveSet saves = detail::saves_of(op);
+      std::array<Tensor, sizeof...(In)> saved_in{(in ? in.detach() : Tensor())...};
+      std::array<Tensor, outputs> saved_out = out;
+      for (int i = 0; i < static_cast<int>(sizeof...(In)); ++i)
+        if (!saves.has(save::input(i))) saved_in[size_t(i)] = {};
+      for (int i = 0; i < static_cast<int>(outputs); ++i)
+        if (!saves.has(save::output(i))) saved_out[size_t(i)] = {};
+      auto node = std::make_shared<Node>();
+      node->name = Op::backward.name;
+      node->device = device;
+      node->inputs = {in.grad_record()...};
+      node->specs = {TensorSpec{in.shape(), in.dtype()}...};
+      node->pull = [op, device, saved_in, saved_out](const Tensor& dy, std::span<Tensor* const> grads) {
+        const auto body = Op::backward.pick(device, dy.dtype());
+        std::apply(
+            [&](const auto&... tensor) {
+              [&]<size_t... I>(std::index_sequence<I...>) {
+                body(op, tensor..., dy, grads[I]...);
+              }(std::index_sequence_for<In...>{});
+            },
+            std::tuple_cat(saved_in, saved_out));
+      };
+      auto record = std::make_shared<GradRecord>();
+      record->node = std::move(node);
+      out[0].set_grad_record(std::move(record));
+    }
+  }
+  if constexpr (outputs == 1) {
+    return out[0];
+  } else {
+    return out;
+  }
+}
+
+// Ops over a list of tensors (Concat): Forward is void(const Op&, std::span<const Tensor> xs, Tensor& y), Backward is
+// void(const Op&, const Tensor& dy, std::span<Tensor* const> dxs). Nothing is saved.
+template <class Op>
+Tensor apply_list(const Op& op, std::span<const Tensor> xs) {
+  GLIA_CHECK(!xs.empty(), "{}: no inputs", Op::forward.name);
+  const MemoryScope scope(Op::forward.name);
+  const Device device = xs[0].device();
+  const TensorSpec spec = op.infer(xs);
+  Tensor y(spec.shape, spec.dtype, device);
+  Op::forward.pick(device, spec.dtype)(op, xs, y);
+  bool wanted = false;
+  for (const Tensor& x : xs) wanted = wanted || wants_grad(x);
+  if (!grad_enabled() || !wanted) return y;
+  auto node = std::make_shared<Node>();
+  node->name = Op::backward.name;
+  node->device = device;
+  for (const Tensor& x : xs) {
+    node->inputs.push_back(x.grad_record());
+    node->specs.push_back({x.shape(), x.dtype()});
+  }
+  node->pull = [op, device](const Tensor& dy, std::span<Tensor* const> grads) {
+    Op::backward.pick(device, dy.dtype())(op, dy, grads);
+  };
+  auto record = std::make_shared<GradRecord>();
+  record->node = std::move(node);
+  y.set_grad_record(std::move(record));
+  return y;
+}
+
+}  // namespace glia

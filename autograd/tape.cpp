@@ -1,0 +1,101 @@
+#include "autograd/tape.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "kernels/accumulate.h"
+
+namespace glia {
+namespace {
+
+using Edge = std::shared_ptr<GradRecord>;
+
+thread_local bool recording = true;
+
+// Depth-first post-order without recursion, so that a deep network cannot overflow the stack.
+std::vector<Edge> topological_order(const Edge& root) {
+  std::vector<Edge> order;
+  std::unordered_set<const GradRecord*> seen{root.get()};
+  std::vector<std::pair<Edge, size_t>> stack{{root, 0}};
+  while (!stack.empty()) {
+    auto& [record, next] = stack.back();
+    GLIA_CHECK(!record->freed, "backward: this graph was used and freed by an earlier backward; run forward again");
+    if (record->node && next < record->node->inputs.size()) {
+      Edge child = record->node->inputs[next++];
+      if (child && seen.insert(child.get()).second) stack.emplace_back(std::move(child), 0);
+    } else {
+      order.push_back(std::move(record));
+      stack.pop_back();
+    }
+  }
+  return order;
+}
+
+// Runs one node: the first gradient that reaches a record is written in place, later ones are added.
+void pull(const Node& node, const Tensor& dy) {
+  const size_t n = node.inputs.size();
+  std::vector<Tensor> grads(n);
+  std::vector<Tensor*> wanted(n, nullptr);
+  for (size_t i = 0; i < n; ++i) {
+    const Edge& edge = node.inputs[i];
+    if (!edge) continue;
+    const bool first = !edge->grad && std::find(node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(i),
+                                                edge) == node.inputs.begin() + static_cast<std::ptrdiff_t>(i);
+    grads[i] = first && edge->buffer ? edge->buffer : Tensor(node.specs[i].shape, node.specs[i].dtype, node.device);
+    wanted[i] = &grads[i];
+  }
+  const MemoryScope scope(node.name);
+  node.pull(dy, wanted);
+  for (size_t i = 0; i < n; ++i) {
+    if (!wanted[i]) continue;
+    GradRecord& record = *node.inputs[i];
+    if (record.grad) {
+      accumulate(record.grad, grads[i]);
+    } else {
+      record.grad = std::move(grads[i]);
+    }
+  }
+}
+
+}  // namespace
+
+Tensor& require_grad(Tensor& t) {
+  GLIA_CHECK(is_floating(t.dtype()), "require_grad: {} has no gradient", name_of(t.dtype()));
+  t.set_grad_record(std::make_shared<GradRecord>());
+  return t;
+}
+
+Tensor grad_of(const Tensor& t) { return t.grad_record() ? t.grad_record()->grad : Tensor(); }
+
+void zero_grad(const Tensor& t) {
+  if (t.grad_record()) t.grad_record()->grad = {};
+}
+
+NoGrad::NoGrad() : previous_(std::exchange(recording, false)) {}
+NoGrad::~NoGrad() { recording = previous_; }
+bool grad_enabled() { return recording; }
+
+void backward(const Tensor& y, const Tensor& dy) {
+  GLIA_CHECK(wants_grad(y), "backward: no gradient was recorded for this value (is it inside NoGrad, or without parameters?)");
+  GLIA_CHECK(dy || y.size() == 1, "backward: y is {}; without dy it must be one number", y.shape());
+  GLIA_CHECK(!dy || same_shape(y, dy), "backward: dy is {}, y is {}", dy.shape(), y.shape());
+  GradRecord& root = *y.grad_record();
+  std::vector<Edge> order = topological_order(y.grad_record());
+  const Tensor seed = dy ? dy.detach() : Tensor::full(y.shape(), 1.0, y.dtype(), y.device());
+  if (root.grad) {
+    accumulate(root.grad, seed);
+  } else {
+    root.grad = root.buffer ? root.buffer : seed.clone();
+    if (root.buffer) root.buffer.copy_from(seed);
+  }
+  for (; !order.empty(); order.pop_back()) {
+    GradRecord& record = *order.back();
+    if (!record.node) continue;  // a leaf keeps its gradient
+    const Tensor gradient = std::exchange(record.grad, {});
+    const auto node = std::exchange(record.node, nullptr);  // frees the saved tensors right after their last use
+    record.freed = true;
+    if (gradient) pull(*node, gradient);
+  }
+}
+
+}  // namespace glia

@@ -1,0 +1,169 @@
+// A small thread pool: workers wait on a generation counter, chunks are handed out by an atomic counter.
+#include "tensor/parallel.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "tensor/error.h"
+
+namespace glia {
+namespace {
+
+thread_local int this_thread_index = 0;
+thread_local bool inside_loop = false;
+
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+struct Loop {
+  int64_t count;
+  int64_t grain;
+  FunctionRef<void(int64_t, int64_t)> body;
+  std::atomic<int64_t> next{0};
+  std::mutex error_mutex{};
+  std::exception_ptr error{};
+
+  void run_chunks() {
+    const bool was_inside = std::exchange(inside_loop, true);
+    const int64_t chunks = num_chunks(count, grain);
+    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < chunks; i = next.fetch_add(1, std::memory_order_relaxed)) {
+      try {
+        body(i * grain, std::min(count, (i + 1) * grain));
+      } catch (...) {
+        const std::lock_guard lock(error_mutex);
+        if (!error) error = std::current_exception();
+        next.store(chunks, std::memory_order_relaxed);
+      }
+    }
+    inside_loop = was_inside;
+  }
+};
+
+// Invariants: `loop_` is set and `pending_` > 0 only while a loop runs; a worker touches `loop_` only between seeing a new
+// generation and counting itself out of `pending_`.
+class Pool {
+ public:
+  ~Pool() { stop(); }
+
+  int size() const { return size_.load(std::memory_order_relaxed); }
+
+  void resize(int n) {
+    const std::lock_guard busy(busy_);
+    stop();
+    size_.store(n, std::memory_order_relaxed);
+  }
+
+  // False: another thread is using the pool.
+  bool run(Loop& loop) {
+    const std::unique_lock busy(busy_, std::try_to_lock);
+    if (!busy) return false;
+    start();
+    {
+      const std::lock_guard lock(mutex_);
+      loop_ = &loop;
+      pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    loop.run_chunks();
+    for (int spin = 0; pending_.load(std::memory_order_acquire) != 0;) {
+      if (++spin < spins) {
+        pause();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+    return true;
+  }
+
+ private:
+  static constexpr int spins = 4000;  // some microseconds: the time between two loops of one layer
+
+  static void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+
+  void start() {
+    while (static_cast<int>(workers_.size()) < size() - 1) {
+      const int index = static_cast<int>(workers_.size()) + 1;
+      workers_.emplace_back([this, index, seen = generation_.load()] { work(index, seen); });
+    }
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    for (auto& worker : workers_) worker.join();
+    workers_.clear();
+    stopping_ = false;
+  }
+
+  void work(int index, uint64_t seen) {
+    this_thread_index = index;
+    for (;;) {
+      for (int spin = 0; generation_.load(std::memory_order_acquire) == seen && spin < spins; ++spin) pause();
+      if (generation_.load(std::memory_order_acquire) == seen) {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+      }
+      seen = generation_.load(std::memory_order_acquire);
+      if (stopping_) return;
+      loop_->run_chunks();
+      pending_.fetch_sub(1, std::memory_order_acq_rel);
+    }
+  }
+
+  std::mutex busy_;   // held while a loop runs
+  std::mutex mutex_;  // guards the wake-up
+  std::condition_variable wake_;
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<int> pending_{0};
+  std::atomic<bool> stopping_{false};
+  Loop* loop_ = nullptr;
+  std::atomic<int> size_{available_cores()};
+  std::vector<std::thread> workers_;
+};
+
+Pool& pool() {
+  static Pool instance;
+  return instance;
+}
+
+}  // namespace
+
+int num_threads() { return pool().size(); }
+
+void set_num_threads(int n) {
+  GLIA_CHECK(n >= 1 && n <= 1024, "set_num_threads: got {}, want 1 to 1024", n);
+  pool().resize(n);
+}
+
+int thread_index() { return this_thread_index; }
+
+void parallel_for(int64_t count, int64_t grain, FunctionRef<void(int64_t, int64_t)> body) {
+  if (count <= 0) return;
+  GLIA_CHECK(grain >= 1, "parallel_for: grain {}, want at least 1", grain);
+  Loop loop{.count = count, .grain = grain, .body = body};
+  const bool serial = inside_loop || count <= grain || num_threads() == 1;
+  if (serial || !pool().run(loop)) loop.run_chunks();
+  if (loop.error) std::rethrow_exception(loop.error);
+}
+
+}  // namespace glia

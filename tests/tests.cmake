@@ -1,0 +1,5 @@
+# CTest entries. Each doctest suite is one entry, so that a failure names its part and two run at a time.
+add_test(NAME layers COMMAND ${CMAKE_SOURCE_DIR}/scripts/check_layers.sh ${CMAKE_SOURCE_DIR})
+foreach(suite tensor autograd ops gradients parity data nn models train)
+  add_test(NAME ${suite} COMMAND glia_tests --test-suite=${suite})
+endforeach()
