@@ -38,6 +38,7 @@ struct BlockNote {
   Shape shape;
   DType dtype;
   const char* scope;
+  bool guarded;
 };
 
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
@@ -112,13 +113,14 @@ class HostAllocator {
  public:
   std::byte* take(size_t bytes, const Shape& shape, DType dtype) {
     const std::lock_guard lock(mutex_);
+    if (guards_on_) return take_guarded(bytes, shape, dtype);
     const size_t rounded = round_up(bytes, bytes >= large ? page : alignment);
     if (limit_ && stats_.live_bytes + rounded > limit_) throw OutOfMemoryError(report(rounded, shape, dtype, "the limit"));
     std::byte* p = nullptr;
     if (use_arena && bytes >= large) p = arena_.take(rounded);
     if (!p) p = static_cast<std::byte*>(::operator new(rounded, std::align_val_t(alignment), std::nothrow));
     if (!p) throw OutOfMemoryError(report(rounded, shape, dtype, "the system"));
-    live_[p] = {rounded, shape, dtype, scope_name};
+    live_[p] = {rounded, shape, dtype, scope_name, false};
     stats_.live_bytes += rounded;
     stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
     stats_.allocations = live_.size();
@@ -128,10 +130,13 @@ class HostAllocator {
   void give(std::byte* p) {
     const std::lock_guard lock(mutex_);
     const auto found = live_.find(p);
-    const size_t bytes = found->second.bytes;
+    const BlockNote note = found->second;
+    const size_t bytes = note.bytes;
+    if (note.guarded) violations_ += broken_guards(p, bytes);
     live_.erase(found);
     stats_.live_bytes -= bytes;
     stats_.allocations = live_.size();
+    if (note.guarded) return ::operator delete(p - guard_bytes, std::align_val_t(alignment));
     if (arena_.owns(p)) {
       arena_.give(p, bytes);
     } else {
@@ -151,8 +156,41 @@ class HostAllocator {
     const std::lock_guard lock(mutex_);
     limit_ = bytes;
   }
+  void set_guards(bool on) {
+    const std::lock_guard lock(mutex_);
+    guards_on_ = on;
+    if (on) violations_ = 0;
+  }
+  int violations() {
+    const std::lock_guard lock(mutex_);
+    int count = violations_;
+    for (const auto& [p, note] : live_)
+      if (note.guarded) count += broken_guards(p, note.bytes);
+    return count;
+  }
 
  private:
+  static constexpr size_t guard_bytes = 64;
+  static constexpr std::byte guard_value{0xA5};
+
+  std::byte* take_guarded(size_t bytes, const Shape& shape, DType dtype) {
+    auto* block = static_cast<std::byte*>(::operator new(bytes + 2 * guard_bytes, std::align_val_t(alignment)));
+    std::byte* p = block + guard_bytes;
+    std::fill_n(block, guard_bytes, guard_value);
+    std::fill_n(p, bytes, std::byte{0xFF});
+    std::fill_n(p + bytes, guard_bytes, guard_value);
+    live_[p] = {bytes, shape, dtype, scope_name, true};
+    stats_.live_bytes += bytes;
+    return p;
+  }
+
+  static int broken_guards(const std::byte* p, size_t bytes) {
+    const auto intact = [](const std::byte* from) {
+      return std::all_of(from, from + guard_bytes, [](std::byte b) { return b == guard_value; });
+    };
+    return intact(p - guard_bytes) && intact(p + bytes) ? 0 : 1;
+  }
+
   std::string report(size_t bytes, const Shape& shape, DType dtype, const char* refused_by) const {
     std::string text = fmt::format("out of memory: {} {} {} ({}) was refused by {}; {} live", scope_name, to_string(shape),
                                    name_of(dtype), megabytes(bytes), refused_by, megabytes(stats_.live_bytes));
@@ -174,6 +212,8 @@ class HostAllocator {
   std::map<std::byte*, BlockNote> live_;
   MemoryStats stats_;
   size_t limit_ = 0;
+  bool guards_on_ = false;
+  int violations_ = 0;
 };
 
 HostAllocator& host() {
@@ -186,6 +226,9 @@ HostAllocator& host() {
 MemoryStats memory_stats() { return host().stats(); }
 void reset_peak_memory() { host().reset_peak(); }
 void set_memory_limit(size_t bytes) { host().set_limit(bytes); }
+
+void set_memory_guards(bool on) { host().set_guards(on); }
+int memory_guard_violations() { return host().violations(); }
 
 MemoryScope::MemoryScope(const char* name) : previous_(scope_name) { scope_name = name; }
 MemoryScope::~MemoryScope() { scope_name = previous_; }

@@ -35,6 +35,11 @@ class MemoryScope {
   const char* previous_;
 };
 
+// For tests. While on, new blocks are filled with 0xFF bytes (NaN as floats) and framed by guard bytes, which are checked when the
+// block is freed and when the violations are counted.
+void set_memory_guards(bool on);
+int memory_guard_violations();  // since the guards were switched on
+
 // A block of at least `bytes` bytes, aligned to 64, uninitialised; freed when the last handle goes. Null for 0 bytes.
 std::shared_ptr<std::byte> allocate(size_t bytes, Device device, const Shape& shape, DType dtype);
 
