@@ -1,0 +1,91 @@
+#pragma once
+// Convolutions. Images are NHWC, filters KRSC: (output channels, filter rows, filter columns, input channels of one group).
+//   y[n,p,q,k] = activation(scale[k] sum_{r,s,c} x[n, p sh - top + r dh, q sw - left + s dw, c] w[k,r,s,c] + bias[k] +
+//   residual[n,p,q,k])
+// Start reading at Conv2d; the bodies in reference/conv.cpp say the same in loops.
+#include <span>
+
+#include "kernels/op.h"
+
+namespace glia {
+
+enum class Activation { none, relu };
+
+// Inputs x (N, H, W, C), w (K, R, S, C/groups), and any of bias (K), scale (K), residual (N, P, Q, K), each of which may be
+// absent. Output y (N, P, Q, K) with P = (H + top + bottom - (R - 1) dh - 1) / sh + 1, rounded down. Scale and bias are how a
+// frozen batch norm is folded in; scale is a constant: asking for its gradient throws. infer throws on shapes that do not fit.
+struct Conv2d {
+  std::array<int64_t, 2> stride{1, 1};
+  std::array<int64_t, 4> pad{};  // top, left, bottom, right
+  std::array<int64_t, 2> dilation{1, 1};
+  int64_t groups = 1;
+  Activation activation = Activation::none;
+
+  TensorSpec infer(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale, const Tensor& residual) const;
+  using Forward = void(const Conv2d&, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale,
+                       const Tensor& residual, Tensor& y);
+  using Backward = void(const Conv2d&, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale,
+                        const Tensor& residual, const Tensor& y, const Tensor& dy, Tensor* dx, Tensor* dw, Tensor* dbias,
+                        Tensor* dscale, Tensor* dresidual);
+  SaveSet saves() const;  // x, w, scale, and y where a ReLU masks the gradient
+  static const Variants<Forward> forward;
+  static const Variants<Backward> backward;
+};
+
+// The adjoint of Conv2d in x: inputs x (N, H, W, C), w (C, R, S, K/groups) and bias (K) or absent; output y (N, P, Q, K) with
+// P = (H - 1) sh - top - bottom + (R - 1) dh + 1 + output_padding. So w has the layout of the convolution's filter that takes
+// y's shape to x's. Other systems' (C, K/groups, R, S) filters come in by filter_from_kcrs.
+struct ConvTranspose2d {
+  std::array<int64_t, 2> stride{1, 1};
+  std::array<int64_t, 4> pad{};             // top, left, bottom, right: cropped from the output
+  std::array<int64_t, 2> output_padding{};  // more rows at the bottom, more columns at the right
+  std::array<int64_t, 2> dilation{1, 1};
+  int64_t groups = 1;
+  Activation activation = Activation::none;
+
+  TensorSpec infer(const Tensor& x, const Tensor& w, const Tensor& bias) const;
+  using Forward = void(const ConvTranspose2d&, const Tensor& x, const Tensor& w, const Tensor& bias, Tensor& y);
+  using Backward = void(const ConvTranspose2d&, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& y,
+                        const Tensor& dy, Tensor* dx, Tensor* dw, Tensor* dbias);
+  SaveSet saves() const;
+  static const Variants<Forward> forward;
+  static const Variants<Backward> backward;
+};
+
+// Filters (K, C, R, S) of other systems to ours (K, R, S, C) and back; also for transposed ones, (C, K/g, R, S) <-> (C, R, S,
+// K/g).
+Tensor filter_from_kcrs(const Tensor& w);
+Tensor filter_to_kcrs(const Tensor& w);
+
+// The sizes of one convolution in one place: of Conv2d, or of the convolution whose adjoint a ConvTranspose2d is.
+struct ConvGeometry {
+  int64_t n = 0, h = 0, w = 0, c = 0;  // image
+  int64_t k = 0, r = 0, s = 0;         // filter
+  int64_t p = 0, q = 0;                // result
+  std::array<int64_t, 2> stride{1, 1};
+  std::array<int64_t, 2> before{};  // pad at the top and at the left
+  std::array<int64_t, 2> dilation{1, 1};
+  int64_t groups = 1;
+
+  int64_t c_group() const { return c / groups; }
+  int64_t k_group() const { return k / groups; }
+  double flops() const;  // 2 n p q k r s c / groups: of forward, and of each of the two gradients
+};
+ConvGeometry geometry(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor& y);
+ConvGeometry geometry(const ConvTranspose2d& op, const Tensor& x, const Tensor& w, const Tensor& y);
+
+namespace reference {
+Conv2d::Forward conv2d;
+Conv2d::Backward conv2d_backward;
+ConvTranspose2d::Forward conv_transpose2d;
+ConvTranspose2d::Backward conv_transpose2d_backward;
+}  // namespace reference
+
+inline constexpr Variants<Conv2d::Forward> Conv2d::forward{.name = "conv2d", .reference = reference::conv2d};
+inline constexpr Variants<Conv2d::Backward> Conv2d::backward{.name = "conv2d_backward", .reference = reference::conv2d_backward};
+inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{.name = "conv_transpose2d",
+                                                                             .reference = reference::conv_transpose2d};
+inline constexpr Variants<ConvTranspose2d::Backward> ConvTranspose2d::backward{.name = "conv_transpose2d_backward",
+                                                                               .reference = reference::conv_transpose2d_backward};
+
+}  // namespace glia
