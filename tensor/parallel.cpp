@@ -148,6 +148,9 @@ Pool& pool() {
 
 }  // namespace
 
+SerialRegion::SerialRegion() : was_inside_(std::exchange(inside_loop, true)) {}
+SerialRegion::~SerialRegion() { inside_loop = was_inside_; }
+
 int num_threads() { return pool().size(); }
 
 void set_num_threads(int n) {

@@ -35,6 +35,19 @@ class FunctionRef<R(Args...)> {
 // calls and calls from a second thread at the same time run serially. An exception in a chunk is thrown again here.
 void parallel_for(int64_t count, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> body);
 
+// While one lives, parallel_for calls of this thread run serially and leave the pool to others: for threads that prepare data beside
+// a computation.
+class SerialRegion {
+ public:
+  SerialRegion();
+  ~SerialRegion();
+  SerialRegion(const SerialRegion&) = delete;
+  SerialRegion& operator=(const SerialRegion&) = delete;
+
+ private:
+  bool was_inside_;
+};
+
 // Number of chunks that parallel_for makes: the size of an array of partial results, indexed by begin / grain.
 inline int64_t num_chunks(int64_t count, int64_t grain) { return (count + grain - 1) / grain; }
 

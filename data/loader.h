@@ -1,0 +1,75 @@
+#pragma once
+// Loader: reads, augments and collates examples on worker threads ahead of the training step. What comes out is a pure function
+// of (seed, epoch, position): the number of workers, the cache and the machine's timing change nothing, and resuming needs no
+// state but the two numbers.
+//
+//   Loader loader(n, [&](int64_t i) { return read_example(dataset, i); }, {.batch_size = 5, .seed = 1, .augment = ...});
+//   while (auto batch = loader.next()) step(batch->tensors);
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/augment.h"
+#include "tensor/tensor.h"
+
+namespace glia {
+
+struct Example {
+  Tensor image;                 // (H, W, C)
+  Tensor labels;                // (H, W) int32: 0 background, i + 1 the pixels of instance i
+  std::vector<int> categories;  // of instance i
+  int64_t index = 0;            // in the data set
+  std::string id;
+};
+
+struct Batch {
+  std::vector<Example> examples;
+  std::vector<Tensor> tensors;  // what `prepare` made of them
+  int64_t epoch = 0;
+  int64_t position = 0;  // number of the batch in its epoch
+  bool last_of_epoch = false;
+  double wait = 0;  // seconds that next() waited for it
+};
+
+struct LoaderOptions {
+  int64_t batch_size = 1;
+  uint64_t seed = 0;
+  bool shuffle = true;                          // false: examples in order, every epoch
+  bool drop_last = false;                       // leave out an incomplete last batch (kept where it is the only one)
+  int64_t epochs = 0;                           // next() ends after this many from the first one on; 0: never
+  int64_t first_epoch = 0, first_position = 0;  // where to begin or resume
+  int workers = 2;                              // 0: everything happens inside next()
+  int prefetch = 4;                             // batches that may be ready or under way at a time
+  bool cache = false;                           // keep what `load` returned in memory
+  AugmentOptions augment;
+  // Makes a batch's tensors (normalisation, targets, stacking). Called on a worker, by several at a time.
+  std::function<std::vector<Tensor>(std::span<const Example>)> prepare;
+  bool keep_examples = true;  // false: the batch carries ids and indices, but neither images nor label maps
+};
+
+// Order of the n examples in an epoch: a random permutation, a pure function of (seed, epoch); 0..n-1 without shuffling.
+std::vector<int64_t> epoch_order(int64_t n, uint64_t seed, int64_t epoch, bool shuffle = true);
+
+// `load(i)` gives example i of `size`, unaugmented; it is called on workers, by several at a time. What it, the augmentation or
+// `prepare` throw is thrown again by next() in the failed batch's turn.
+class Loader {
+ public:
+  Loader(int64_t size, std::function<Example(int64_t)> load, LoaderOptions options);
+  ~Loader();
+  Loader(Loader&&) noexcept;
+  Loader& operator=(Loader&&) noexcept;
+
+  std::optional<Batch> next();                 // nothing at the end of the last epoch
+  void seek(int64_t epoch, int64_t position);  // go on from there; what was prefetched is dropped
+  int64_t batches_per_epoch() const;
+  double wait_seconds() const;  // that next() waited in all
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace glia
