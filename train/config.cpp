@@ -1,0 +1,355 @@
+// Reading, checking and comparing configurations, all by walking the table of config_keys.h.
+#include "train/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "tensor/error.h"
+#include "tensor/nearest.h"
+#include "train/config_keys.h"
+#include "train/config_toml.h"
+
+namespace glia {
+namespace {
+
+constexpr double unbounded = std::numeric_limits<double>::infinity();
+
+std::string section_of(std::string_view key) { return std::string(key.substr(0, key.find('.'))); }
+
+// " (did you mean X?)", or nothing where no name is near.
+std::string suggestion(const std::string& got, const std::vector<std::string>& known) {
+  const std::string near = nearest_name(got, known);
+  return near.empty() ? "" : fmt::format(" (did you mean {}?)", near);
+}
+
+// The same for a dotted key: "solver.rate" is near "solver.lr" only by its last part, so that is looked at when the whole is not.
+std::string key_suggestion(const std::string& got) {
+  std::vector<std::string> names, last_parts;
+  for (const ConfigKey& key : config_keys()) {
+    names.push_back(key.name);
+    last_parts.push_back(key.name.substr(key.name.find('.') + 1));
+  }
+  if (const std::string whole = suggestion(got, names); !whole.empty()) return whole;
+  const std::string near = nearest_name(got.substr(got.find('.') + 1), last_parts);
+  for (size_t i = 0; i < names.size(); ++i)
+    if (!near.empty() && last_parts[i] == near) return fmt::format(" (did you mean {}?)", names[i]);
+  return "";
+}
+
+std::string range_text(const ConfigKey& key) {
+  if (key.low == -unbounded && key.high == unbounded) return "";
+  return fmt::format(" from {:g} to {:g}", key.low, key.high);
+}
+
+// What the key takes, for messages: "an integer from 1 to 8".
+std::string wanted(const ConfigKey& key, const ConfigSlot& slot) {
+  struct Name {
+    const ConfigKey& key;
+    std::string operator()(bool*) const { return "true or false"; }
+    std::string operator()(int64_t*) const { return "an integer" + range_text(key); }
+    std::string operator()(double*) const { return "a number" + range_text(key); }
+    std::string operator()(std::string*) const {
+      return key.choices.empty() ? "a text" : fmt::format("one of {}", fmt::join(key.choices, ", "));
+    }
+    std::string operator()(ImageSize*) const { return "N or [H, W], integers" + range_text(key); }
+    std::string operator()(Every*) const { return "\"epoch\" or a number of steps" + range_text(key); }
+    std::string operator()(std::vector<double>*) const { return "a list of numbers" + range_text(key); }
+    std::string operator()(std::vector<std::string>*) const { return "a list of texts"; }
+    std::string operator()(NumberMap*) const { return "{name = number, ...} with numbers" + range_text(key); }
+  };
+  return std::visit(Name{key}, slot);
+}
+
+// TOML for a value as it was read, for messages.
+std::string shown(const TomlValue& v) {
+  struct Show {
+    std::string operator()(std::monostate) const { return "a date or time"; }
+    std::string operator()(bool b) const { return b ? "true" : "false"; }
+    std::string operator()(int64_t i) const { return fmt::format("{}", i); }
+    std::string operator()(double d) const { return toml_number(d); }
+    std::string operator()(const std::string& s) const { return toml_quoted(s); }
+    std::string operator()(const TomlList& list) const {
+      std::vector<std::string> items;
+      for (const TomlValue& item : list) items.push_back(shown(item));
+      return fmt::format("[{}]", fmt::join(items, ", "));
+    }
+    std::string operator()(const TomlTable& table) const {
+      std::vector<std::string> items;
+      for (const auto& [name, item] : table) items.push_back(fmt::format("{} = {}", toml_quoted(name), shown(item)));
+      return fmt::format("{{{}}}", fmt::join(items, ", "));
+    }
+  };
+  return std::visit(Show{}, v.value);
+}
+
+// Moves a TOML value into a slot; false when its type or range is not the key's.
+struct Assign {
+  const ConfigKey& key;
+  const TomlValue& from;
+
+  static bool number(const TomlValue& v, double& to) {
+    if (const auto* i = std::get_if<int64_t>(&v.value)) {
+      to = static_cast<double>(*i);
+    } else if (const auto* d = std::get_if<double>(&v.value)) {
+      to = *d;
+    } else {
+      return false;
+    }
+    return true;
+  }
+  bool number_in_range(const TomlValue& v, double& to) const { return number(v, to) && to >= key.low && to <= key.high; }
+  bool integer(const TomlValue& v, int64_t& to) const {
+    const auto* i = std::get_if<int64_t>(&v.value);
+    double as_double = 0;
+    if (!i || !number_in_range(v, as_double)) return false;
+    to = *i;
+    return true;
+  }
+
+  bool operator()(bool* to) const {
+    const auto* b = std::get_if<bool>(&from.value);
+    if (b) *to = *b;
+    return b != nullptr;
+  }
+  bool operator()(int64_t* to) const { return integer(from, *to); }
+  bool operator()(double* to) const { return number_in_range(from, *to); }
+  bool operator()(std::string* to) const {
+    const auto* s = std::get_if<std::string>(&from.value);
+    if (!s) return false;
+    if (!key.choices.empty() && std::find(key.choices.begin(), key.choices.end(), *s) == key.choices.end()) return false;
+    *to = *s;
+    return true;
+  }
+  bool operator()(ImageSize* to) const {
+    if (integer(from, to->height)) {
+      to->width = to->height;
+      return true;
+    }
+    const auto* list = std::get_if<TomlList>(&from.value);
+    return list && list->size() == 2 && integer((*list)[0], to->height) && integer((*list)[1], to->width);
+  }
+  bool operator()(Every* to) const {
+    const auto* s = std::get_if<std::string>(&from.value);
+    if (!s) return integer(from, to->steps);
+    to->steps = 0;
+    return *s == "epoch";
+  }
+  bool operator()(std::vector<double>* to) const {
+    const auto* list = std::get_if<TomlList>(&from.value);
+    if (!list) return false;
+    to->assign(list->size(), 0);
+    for (size_t i = 0; i < list->size(); ++i)
+      if (!number_in_range((*list)[i], (*to)[i])) return false;
+    return true;
+  }
+  bool operator()(std::vector<std::string>* to) const {
+    const auto* list = std::get_if<TomlList>(&from.value);
+    if (!list) return false;
+    to->clear();
+    for (const TomlValue& item : *list) {
+      const auto* s = std::get_if<std::string>(&item.value);
+      if (!s) return false;
+      to->push_back(*s);
+    }
+    return true;
+  }
+  bool operator()(NumberMap* to) const {
+    const auto* table = std::get_if<TomlTable>(&from.value);
+    if (!table) return false;
+    to->clear();
+    for (const auto& [name, item] : *table) {
+      to->emplace_back(name, 0.0);
+      if (!number_in_range(item, to->back().second)) return false;
+    }
+    return true;
+  }
+};
+
+// `place` starts messages ("recipe.toml:12: "), `origin` is remembered.
+void assign(Config& config, const std::string& name, const TomlValue& value, const std::string& place,
+            const std::string& origin) {
+  const ConfigKey* key = find_config_key(name);
+  if (!key) throw UsageError("{}unknown key \"{}\"{}", place, name, key_suggestion(name));
+  const ConfigSlot slot = key->slot(config);
+  if (!std::visit(Assign{*key, value}, slot)) {
+    const auto* text = std::get_if<std::string>(&value.value);
+    throw UsageError("{}{} = {}: want {}{}", place, name, shown(value), wanted(*key, slot),
+                     text ? suggestion(*text, key->choices) : "");
+  }
+  config.origins[name] = origin;
+}
+
+std::string value_text(const ConfigSlot& slot) {
+  struct Text {
+    static std::string list(const std::vector<std::string>& items) { return fmt::format("[{}]", fmt::join(items, ", ")); }
+    std::string operator()(const bool* b) const { return *b ? "true" : "false"; }
+    std::string operator()(const int64_t* i) const { return fmt::format("{}", *i); }
+    std::string operator()(const double* d) const { return toml_number(*d); }
+    std::string operator()(const std::string* s) const { return toml_quoted(*s); }
+    std::string operator()(const ImageSize* s) const { return fmt::format("[{}, {}]", s->height, s->width); }
+    std::string operator()(const Every* e) const { return e->steps ? fmt::format("{}", e->steps) : "\"epoch\""; }
+    std::string operator()(const std::vector<double>* v) const {
+      std::vector<std::string> items;
+      for (const double d : *v) items.push_back(toml_number(d));
+      return list(items);
+    }
+    std::string operator()(const std::vector<std::string>* v) const {
+      std::vector<std::string> items;
+      for (const std::string& s : *v) items.push_back(toml_quoted(s));
+      return list(items);
+    }
+    std::string operator()(const NumberMap* m) const {
+      std::vector<std::string> items;
+      for (const auto& [name, number] : *m) items.push_back(fmt::format("{} = {}", toml_quoted(name), toml_number(number)));
+      return m->empty() ? "{}" : fmt::format("{{ {} }}", fmt::join(items, ", "));
+    }
+  };
+  return std::visit(Text{}, slot);
+}
+
+std::string origin_of(const Config& config, std::string_view key) {
+  const auto it = config.origins.find(key);
+  return it == config.origins.end() ? "default" : it->second;
+}
+
+// "recipe.toml:12: data.image_size = [250, 250]"
+std::string named(const Config& config, const std::string& name) {
+  const ConfigKey* key = find_config_key(name);
+  return fmt::format("{}: {} = {}", origin_of(config, name), name, value_text(key->slot(const_cast<Config&>(config))));
+}
+
+}  // namespace
+
+void read_toml(Config& config, std::string_view text, const std::string& source) {
+  std::vector<std::string> sections;
+  for (const ConfigKey& key : config_keys()) {
+    const std::string section = section_of(key.name);
+    if (std::find(sections.begin(), sections.end(), section) == sections.end()) sections.push_back(section);
+  }
+  for (const auto& [section, content] : parse_toml(text, source)) {
+    const std::string place = fmt::format("{}:{}", source, content.line);
+    const auto* table = std::get_if<TomlTable>(&content.value);
+    if (std::find(sections.begin(), sections.end(), section) == sections.end())
+      throw UsageError("{}: unknown {} \"{}\"{}", place, table ? "section" : "key outside of a section", section,
+                       table ? suggestion(section, sections) : key_suggestion(section));
+    if (!table) throw UsageError("{}: {} is a section: write [{}] and its keys below", place, section, section);
+    for (const auto& [name, value] : *table) {
+      const std::string at = fmt::format("{}:{}", source, value.line);
+      assign(config, section + "." + name, value, at + ": ", at);
+    }
+  }
+}
+
+void set_value(Config& config, std::string_view key, std::string_view value, const std::string& origin) {
+  TomlValue parsed = parse_toml_value(value);
+  const ConfigKey* row = find_config_key(key);
+  // A text may look like a number or a date: data.val=2024-01-01.
+  if (row && std::holds_alternative<std::string*>(row->slot(config)) && !std::holds_alternative<std::string>(parsed.value))
+    parsed.value = std::string(value);
+  assign(config, std::string(key), parsed, origin + ": ", origin);
+}
+
+void apply_setting(Config& config, std::string_view setting) {
+  const size_t equals = setting.find('=');
+  if (equals == std::string_view::npos || equals == 0)
+    throw UsageError("--set {}: want KEY=VALUE, such as --set solver.lr=0.001", setting);
+  set_value(config, setting.substr(0, equals), setting.substr(equals + 1), "command line");
+}
+
+void check_config(const Config& c) {
+  const auto fail = [&](const char* key, std::string_view why) { throw UsageError("{}: {}", named(c, key), why); };
+  const int64_t factor = int64_t(1) << c.model.depth;
+  const ImageSize size = c.data.image_size;
+  if ((size.height == 0) != (size.width == 0)) fail("data.image_size", "one side is 0; 0 stands for the image's own size");
+  if (size.height && (size.height % 2 || size.width % 2)) fail("data.image_size", "sides must be even: the network pools by 2");
+  if (c.model.name != "unet_original" && (size.height % factor || size.width % factor))
+    fail("data.image_size", fmt::format("sides must be divisible by {} (2^depth, model.depth = {})", factor, c.model.depth));
+  if (c.model.name != "unet_original" && (c.model.tile.height % factor || c.model.tile.width % factor))
+    fail("model.tile", fmt::format("sides must be divisible by {} (2^depth, model.depth = {})", factor, c.model.depth));
+  const int64_t tile = std::min(c.model.tile.height, c.model.tile.width);
+  if (tile && c.model.overlap >= tile) fail("model.overlap", fmt::format("must be smaller than a tile's side, {}", tile));
+  if (c.data.fit == "crop" && size.height == 0) fail("data.fit", "a crop needs data.image_size");
+  if (c.model.connectivity != 4 && c.model.connectivity != 8) fail("model.connectivity", "want 4 or 8");
+  if (c.data.val_fraction >= 1) fail("data.val_fraction", "nothing would be left to train on; want at least 0 and below 1");
+  if (c.solver.lr == 0) fail("solver.lr", "nothing would be learned; want more than 0");
+  if (c.solver.momentum >= 1) fail("solver.momentum", "want below 1");
+  if (c.solver.beta1 >= 1) fail("solver.beta1", "want below 1");
+  if (c.solver.beta2 >= 1) fail("solver.beta2", "want below 1");
+  if (c.solver.ema >= 1) fail("solver.ema", "the average would never move; want below 1");
+  if (c.solver.max_iterations == 0 && c.solver.max_epochs == 0)
+    fail("solver.max_epochs", "without it or solver.max_iterations the training never ends");
+  if (!std::is_sorted(c.solver.milestones.begin(), c.solver.milestones.end())) fail("solver.milestones", "want ascending steps");
+  const std::string& schedule = c.solver.schedule;
+  if ((schedule == "multistep" || schedule == "warmup_multistep") && c.solver.milestones.empty())
+    fail("solver.milestones", fmt::format("solver.schedule = \"{}\" needs at least one", schedule));
+  if (schedule == "step" && c.solver.step_size == 0) fail("solver.step_size", "solver.schedule = \"step\" needs it");
+  if (schedule == "cosine_restarts" && c.solver.period == 0)
+    fail("solver.period", "solver.schedule = \"cosine_restarts\" needs it");
+  if (std::none_of(c.loss.terms.begin(), c.loss.terms.end(), [](const auto& term) { return term.second > 0; }))
+    fail("loss.terms", "want at least one term with a weight above 0");
+  if (c.eval.max_detections.size() != 3) fail("eval.max_detections", "want three limits");
+}
+
+Config load_config(const std::string& recipe, std::span<const std::string> settings) {
+  Config config;
+  const std::filesystem::path file(recipe);
+  std::error_code ignored;
+  const bool looks_like_a_file = file.extension() == ".toml" || std::filesystem::is_regular_file(file, ignored);
+  if (looks_like_a_file) {
+    if (!std::filesystem::is_regular_file(file, ignored)) throw UsageError("recipe {}: there is no such file", recipe);
+    std::ifstream in(file, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    if (!in) throw IoError("recipe {}: cannot be read", recipe);
+    read_toml(config, text, recipe);
+  } else {
+    std::vector<std::string> names;
+    const Recipe* found = nullptr;
+    for (const Recipe& r : compiled_recipes()) {
+      names.emplace_back(r.name);
+      if (r.name == recipe) found = &r;
+    }
+    if (!found)
+      throw UsageError("recipe {}: no file and no recipe of this name{}; there are {}", recipe, suggestion(recipe, names),
+                       fmt::join(names, ", "));
+    read_toml(config, found->text, fmt::format("recipes/{}.toml", found->name));
+  }
+  for (const std::string& setting : settings) apply_setting(config, setting);
+  check_config(config);
+  return config;
+}
+
+std::string to_toml(const Config& config, bool explain) {
+  std::string text, section;
+  for (const ConfigKey& key : config_keys()) {
+    if (const std::string s = section_of(key.name); s != section) {
+      text += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", s);
+      section = s;
+    }
+    const std::string line =
+        fmt::format("{} = {}", key.name.substr(section.size() + 1), value_text(key.slot(const_cast<Config&>(config))));
+    if (explain) {
+      text += fmt::format("{:<34} # ({}) {}\n", line, origin_of(config, key.name), key.help);
+    } else {
+      text += line + "\n";
+    }
+  }
+  return text;
+}
+
+std::vector<std::string> resume_differences(const Config& saved, const Config& now) {
+  std::vector<std::string> lines;
+  for (const ConfigKey& key : config_keys()) {
+    if (key.may_change) continue;
+    const std::string before = value_text(key.slot(const_cast<Config&>(saved)));
+    const std::string after = value_text(key.slot(const_cast<Config&>(now)));
+    if (before != after)
+      lines.push_back(fmt::format("{}: {} in the run, {} now ({})", key.name, before, after, origin_of(now, key.name)));
+  }
+  return lines;
+}
+
+}  // namespace glia

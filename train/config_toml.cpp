@@ -1,0 +1,94 @@
+#include "train/config_toml.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tensor/error.h"
+
+namespace glia {
+namespace {
+
+constexpr size_t max_text = 1 << 20;
+constexpr int max_depth = 16;
+
+TomlValue convert(const toml::node& node, int depth);
+
+TomlTable convert_table(const toml::table& table, int depth) {
+  TomlTable result;
+  for (const auto& [key, node] : table) result.emplace_back(std::string(key.str()), convert(node, depth));
+  std::stable_sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a.second.line < b.second.line; });
+  return result;
+}
+
+TomlValue convert(const toml::node& node, int depth) {
+  if (depth > max_depth) throw UsageError("TOML nested deeper than {}", max_depth);
+  TomlValue v;
+  v.line = static_cast<int>(node.source().begin.line);
+  if (const auto* b = node.as_boolean()) {
+    v.value = b->get();
+  } else if (const auto* i = node.as_integer()) {
+    v.value = i->get();
+  } else if (const auto* d = node.as_floating_point()) {
+    v.value = d->get();
+  } else if (const auto* s = node.as_string()) {
+    v.value = s->get();
+  } else if (const auto* list = node.as_array()) {
+    TomlList items;
+    for (const toml::node& item : *list) items.push_back(convert(item, depth + 1));
+    v.value = std::move(items);
+  } else if (const auto* table = node.as_table()) {
+    v.value = convert_table(*table, depth + 1);
+  }
+  return v;
+}
+
+}  // namespace
+
+TomlTable parse_toml(std::string_view text, const std::string& source) {
+  if (text.size() > max_text) throw UsageError("{}: {} bytes of TOML, at most {} are read", source, text.size(), max_text);
+  try {
+    return convert_table(toml::parse(text, source), 0);
+  } catch (const toml::parse_error& e) {
+    throw UsageError("{}:{}: not valid TOML: {}", source, e.source().begin.line, e.description());
+  }
+}
+
+TomlValue parse_toml_value(std::string_view text) {
+  TomlValue literal;
+  literal.value = std::string(text);
+  if (text.size() > max_text || text.find('\n') != std::string_view::npos) return literal;
+  try {
+    TomlTable table = convert_table(toml::parse("x = " + std::string(text)), 0);
+    if (table.size() == 1 && table[0].first == "x") return std::move(table[0].second);
+  } catch (const toml::parse_error&) {  // a bare word
+  }
+  return literal;
+}
+
+std::string toml_quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\u{:04X}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+std::string toml_number(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
+  std::string text = fmt::format("{}", value);
+  if (text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+
+}  // namespace glia
