@@ -1,7 +1,7 @@
 #pragma once
-// What an optimizer step does to flat arrays of n elements: slices of the arenas that nn/optimizer.h keeps for parameters, gradients
-// and state. These update in place, so they are no ops of the tape, but their tables are the same. Whatever depends on the step
-// number alone (bias corrections, rectification) is worked out by the caller.
+// What an optimizer step does to flat arrays of n elements: slices of the arenas that nn/optimizer.h keeps for parameters,
+// gradients and state. These update in place, so they are no ops of the tape, but their tables are the same. Whatever depends on
+// the step number alone (bias corrections, rectification) is worked out by the caller.
 #include "kernels/op.h"
 
 namespace glia {
@@ -22,8 +22,8 @@ struct SgdStep {
 };
 
 // w *= keep;  g += weight_decay w;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
-// w -= step m / (variance_scale sqrt(v) + eps), or step m when not adaptive. With `v_max` present the root is taken of the largest v so far
-// (AMSGrad).
+// w -= step m / (variance_scale sqrt(v) + eps), or step m when not adaptive. With `v_max` present the root is taken of the
+// largest v so far (AMSGrad).
 struct AdamStep {
   double step = 0.001;
   double beta1 = 0.9;
@@ -37,15 +37,14 @@ struct AdamStep {
   static const Variants<Forward> forward;
 };
 
-// g += weight_decay w;  v = alpha v + (1 - alpha) g^2;  `mean` present: a = alpha a + (1 - alpha) g, and v - a^2 takes the place of v;
-// u = g / (sqrt(v) + eps), or g / sqrt(v + eps) with eps_inside (Keras);  w -= lr u, with `buffer` present b = momentum b + u; w -= lr b.
+// g += weight_decay w;  v = alpha v + (1 - alpha) g^2;  `mean` present: a = alpha a + (1 - alpha) g, and v - a^2 takes the place
+// of v; u = g / (sqrt(v) + eps);  w -= lr u, with `buffer` present b = momentum b + u; w -= lr b (PyTorch).
 struct RmspropStep {
   double lr = 0.01;
   double alpha = 0.99;
   double eps = 1e-8;
   double momentum = 0;
   double weight_decay = 0;
-  bool eps_inside = false;
   using Forward = void(const RmspropStep&, const Tensor& g, Tensor& w, Tensor& v, Tensor& buffer, Tensor& mean);
   static const Variants<Forward> forward;
 };
@@ -74,14 +73,18 @@ struct EmaStep {  // average = decay average + (1 - decay) x
   static const Variants<Forward> forward;
 };
 
-#define GLIA_OPTIMIZER_STEPS(X)                                                                            \
-  X(sgd_step, SgdStep) X(adam_step, AdamStep) X(rmsprop_step, RmspropStep) X(squared_norm, SquaredNorm) \
-  X(scale_in_place, ScaleInPlace) X(clamp_in_place, ClampInPlace) X(ema_step, EmaStep)
-#define GLIA_DECLARE_STEP(function, Op)                         \
-  namespace reference { Op::Forward function; }                 \
-  namespace cpu { Op::Forward function; }                       \
-  inline constexpr Variants<Op::Forward> Op::forward{           \
-      .name = #function, .reference = reference::function, .cpu = cpu::function};
+#define GLIA_OPTIMIZER_STEPS(X)                                                                                    \
+  X(sgd_step, SgdStep)                                                                                             \
+  X(adam_step, AdamStep) X(rmsprop_step, RmspropStep) X(squared_norm, SquaredNorm) X(scale_in_place, ScaleInPlace) \
+      X(clamp_in_place, ClampInPlace) X(ema_step, EmaStep)
+#define GLIA_DECLARE_STEP(function, Op) \
+  namespace reference {                 \
+  Op::Forward function;                 \
+  }                                     \
+  namespace cpu {                       \
+  Op::Forward function;                 \
+  }                                     \
+  inline constexpr Variants<Op::Forward> Op::forward{.name = #function, .reference = reference::function, .cpu = cpu::function};
 GLIA_OPTIMIZER_STEPS(GLIA_DECLARE_STEP)
 #undef GLIA_DECLARE_STEP
 

@@ -76,8 +76,9 @@ double plain(const Schedule& s, int64_t step) {
 }  // namespace
 
 const std::vector<std::string>& Schedule::kinds() {
-  static const std::vector<std::string> names{"constant",  "poly",     "step",          "multistep",       "exponential", "cosine",
-                                              "cosine_restarts", "one_cycle", "cellpose", "warmup_cosine", "warmup_multistep"};
+  static const std::vector<std::string> names{
+      "constant",        "poly",      "step",     "multistep",     "exponential",     "cosine",
+      "cosine_restarts", "one_cycle", "cellpose", "warmup_cosine", "warmup_multistep"};
   return names;
 }
 
@@ -90,7 +91,8 @@ void Schedule::validate() const {
   const auto need = [&](bool used, int64_t value, const char* name) {
     if (used && value < 1) throw UsageError("schedule {}: {} is {}, want at least 1", kind, name, value);
   };
-  need(kind == "poly" || kind == "cosine" || kind == "one_cycle" || kind == "cellpose" || kind == "warmup_cosine", total, "total");
+  need(kind == "poly" || kind == "cosine" || kind == "one_cycle" || kind == "cellpose" || kind == "warmup_cosine", total,
+       "total");
   need(kind == "step", step_size, "step_size");
   need(kind == "cosine_restarts", period, "period");
   need(kind == "cosine_restarts", multiply, "multiply");

@@ -17,13 +17,15 @@ namespace glia {
 //   exponential      lr gamma^t
 //   cosine           end + (lr - end) (1 + cos(pi t / T)) / 2
 //   cosine_restarts  the same in cycles of length period, period multiply, period multiply^2, ... (SGDR)
-//   one_cycle        max_lr / div -> max_lr in the first warm_fraction of T, then -> max_lr / div / final_div; cosine or linear anneal;
+//   one_cycle        max_lr / div -> max_lr in the first warm_fraction of T, then -> max_lr / div / final_div; cosine or linear
+//   anneal;
 //                    momentum the other way round (Smith and Topin; PyTorch's OneCycleLR)
 //   cellpose         linear from 0 over 10 steps, constant, and at the end ten halvings of 10 (T > 300) or 5 (T > 100) steps
-//   warmup_cosine, warmup_multistep   detectron2's of today: the warm-up is a line from warmup_factor lr to the schedule's value at
+//   warmup_cosine, warmup_multistep   detectron2's of today: the warm-up is a line from warmup_factor lr to the schedule's value
+//   at
 //                    warmup_steps. lr falls to `end`
-// Every other kind is multiplied by the warm-up of warmup_steps steps (detectron2's old form): warmup_factor where constant, else a line
-// from warmup_factor to 1.
+// Every other kind is multiplied by the warm-up of warmup_steps steps (detectron2's old form): warmup_factor where constant, else
+// a line from warmup_factor to 1.
 struct Schedule {
   std::string kind = "constant";
   double lr = 0.001;

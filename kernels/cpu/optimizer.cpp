@@ -38,7 +38,10 @@ void sgd_step(const SgdStep& op, const Tensor& gradient, Tensor& weight, Tensor&
   float* w = weight.data<float>();
   float* b = data_or_null(buffer);
   const float lr = narrow(op.lr), momentum = narrow(op.momentum), decay = narrow(op.weight_decay);
-  const float fresh = narrow(op.velocity ? op.lr : op.first ? 1 : 1 - op.dampening), keep = narrow(op.first && !op.velocity ? 0 : op.momentum);
+  const float fresh = narrow(op.velocity ? op.lr
+                             : op.first  ? 1
+                                         : 1 - op.dampening),
+              keep = narrow(op.first && !op.velocity ? 0 : op.momentum);
   for_vectors(weight.size(), [&](auto d, int64_t i) {
     const auto set = [&](float x) { return hn::Set(d, x); };
     const auto w0 = hn::LoadU(d, w + i);
@@ -62,7 +65,8 @@ void adam_step(const AdamStep& op, const Tensor& gradient, Tensor& weight, Tenso
   float* m = m_.data<float>();
   float* v = v_.data<float>();
   float* largest = data_or_null(v_max);
-  const float beta1 = narrow(op.beta1), fresh1 = narrow(1 - op.beta1), beta2 = narrow(op.beta2), fresh2 = narrow(1 - op.beta2), eps = narrow(op.eps);
+  const float beta1 = narrow(op.beta1), fresh1 = narrow(1 - op.beta1), beta2 = narrow(op.beta2), fresh2 = narrow(1 - op.beta2),
+              eps = narrow(op.eps);
   const float step = narrow(op.step), scale = narrow(op.variance_scale), decay = narrow(op.weight_decay), keep = narrow(op.keep);
   for_vectors(weight.size(), [&](auto d, int64_t i) {
     const auto set = [&](float x) { return hn::Set(d, x); };
@@ -87,7 +91,8 @@ void rmsprop_step(const RmspropStep& op, const Tensor& gradient, Tensor& weight,
   float* v = v_.data<float>();
   float* b = data_or_null(buffer);
   float* a = data_or_null(mean);
-  const float alpha = narrow(op.alpha), fresh = narrow(1 - op.alpha), eps = narrow(op.eps), lr = narrow(op.lr), decay = narrow(op.weight_decay);
+  const float alpha = narrow(op.alpha), fresh = narrow(1 - op.alpha), eps = narrow(op.eps), lr = narrow(op.lr),
+              decay = narrow(op.weight_decay);
   const float momentum = narrow(op.momentum);
   for_vectors(weight.size(), [&](auto d, int64_t i) {
     const auto set = [&](float x) { return hn::Set(d, x); };
@@ -100,7 +105,7 @@ void rmsprop_step(const RmspropStep& op, const Tensor& gradient, Tensor& weight,
       hn::StoreU(average, d, a + i);
       variance = hn::Max(hn::NegMulAdd(average, average, variance), hn::Zero(d));
     }
-    auto q = hn::Div(u, op.eps_inside ? hn::Sqrt(hn::Add(variance, set(eps))) : hn::Add(hn::Sqrt(variance), set(eps)));
+    auto q = hn::Div(u, hn::Add(hn::Sqrt(variance), set(eps)));
     if (b) {
       q = hn::MulAdd(set(momentum), hn::LoadU(d, b + i), q);
       hn::StoreU(q, d, b + i);

@@ -61,7 +61,7 @@ void rmsprop_step(const RmspropStep& op, const Tensor& gradient, Tensor& weight,
       v[i] = T(op.alpha) * v[i] + T(1 - op.alpha) * g * g;
       if (a) a[i] = T(op.alpha) * a[i] + T(1 - op.alpha) * g;
       const T variance = a ? std::max(v[i] - a[i] * a[i], T(0)) : v[i];
-      T u = g / (op.eps_inside ? std::sqrt(variance + T(op.eps)) : std::sqrt(variance) + T(op.eps));
+      T u = g / (std::sqrt(variance) + T(op.eps));
       if (b) u = b[i] = T(op.momentum) * b[i] + u;
       w[i] -= T(op.lr) * u;
     }

@@ -1,0 +1,98 @@
+#pragma once
+// Module: a tree of layers with named parameters and buffers. A module owns its tensors as members, tells the base class about
+// them and about its children in its constructor, and has whatever forward functions suit it.
+//
+//   struct Head : Module {
+//     Conv2dLayer conv{...};
+//     Head() { add("conv", conv); }
+//     Tensor operator()(const Tensor& x) { return conv(x); }
+//   };
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nn/init.h"
+#include "tensor/tensor.h"
+
+namespace glia {
+
+// How a tensor is laid out in checkpoints (PyTorch's layout) compared with here. `filter`: KCRS there, KRSC here; transposed
+// filters (CKRS there, CRSK here) are permuted alike.
+enum class Layout : uint8_t { same, filter };
+Tensor to_checkpoint(const Tensor& t, Layout layout);
+Tensor from_checkpoint(const Tensor& t, Layout layout);
+
+struct ParameterRule {
+  Layout layout = Layout::same;
+  Initializer initializer = Initializer::zeros;
+  Fans fans{};
+};
+
+// One parameter or buffer of a tree. `tensor` points into the module, which must outlive this.
+struct NamedTensor {
+  std::string name;  // dotted path from the module that was asked
+  Tensor* tensor = nullptr;
+  ParameterRule rule{};
+};
+
+using StateDict = std::map<std::string, Tensor>;
+
+// Invariants: registered tensors and children are members of the object, which therefore can neither be copied nor moved; a
+// parameter has a gradient record, a buffer has none.
+class Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // Own ones first, then the children's, in order of registration: the order of PyTorch's state dict.
+  std::vector<NamedTensor> parameters();
+  std::vector<NamedTensor> buffers();
+  int64_t parameter_count();
+
+  void train(bool on = true);
+  void eval() { train(false); }
+  bool training() const { return training_; }
+
+  // Draws all parameters anew by their rules.
+  void initialize(uint64_t seed);
+  // Names the random draws (dropout) of the next training step.
+  void set_random(uint64_t seed, int64_t step);
+
+  // Parameters and buffers under their names, in the layout of checkpoints; new data.
+  StateDict state_dict();
+  // Copies in whatever the tree holds. DataError naming `source` (a file) that lists what is missing or misshapen; `strict` also
+  // refuses names that the tree does not have, else they are returned.
+  std::vector<std::string> load_state_dict(const StateDict& state, std::string_view source, bool strict = true);
+
+ protected:
+  void add_parameter(std::string name, Tensor& member, const Shape& shape, ParameterRule rule);
+  void add_buffer(std::string name, Tensor& member, Tensor initial);
+  void add(std::string name, Module& child);
+
+  struct Draw {
+    uint64_t seed = 0;
+    uint64_t stream = 0;  // of this module's own name
+    int64_t step = 0;
+  };
+  const Draw& draw() const { return draw_; }
+
+ private:
+  void visit(const std::string& prefix, const std::function<void(const std::string& prefix, Module&)>& f);
+
+  struct Child {
+    std::string name;
+    Module* module;
+  };
+  std::vector<NamedTensor> parameters_;
+  std::vector<NamedTensor> buffers_;
+  std::vector<Child> children_;
+  Draw draw_;
+  bool training_ = true;
+};
+
+}  // namespace glia
