@@ -35,7 +35,7 @@ inline OpInput constant(OpInput input) {  // no gradient wanted
 }
 
 struct OpCase {
-  std::string op;     // Op::forward.name
+  std::string op;  // Op::forward.name
   std::string label;
   std::vector<OpInput> inputs;
   std::function<std::vector<Tensor>(std::span<const Tensor>)> run;  // all outputs; the first may carry a gradient
@@ -70,7 +70,8 @@ OpCase op_case(std::string label, Op op, std::vector<OpInput> inputs, double tol
       } else {
         return std::vector<Tensor>(out.begin(), out.end());
       }
-    }(std::make_index_sequence<arity>{});
+    }
+    (std::make_index_sequence<arity>{});
   };
   return c;
 }

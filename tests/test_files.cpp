@@ -11,13 +11,14 @@
 
 #include "data/atomic_file.h"
 #include "data/safetensors.h"
+#include "tests/paths.h"
 
 using namespace glia;
 namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path fixtures = fs::path(GLIA_SOURCE_DIR) / "tests/fixtures/data";
+const fs::path fixtures = tests::source_folder() / "tests/fixtures/data";
 
 // A folder of its own for one test, removed at its end.
 struct Folder {

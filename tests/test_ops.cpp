@@ -11,6 +11,7 @@
 #include "tensor/parallel.h"
 #include "tensor/random.h"
 #include "tests/op_cases.h"
+#include "tests/paths.h"
 
 namespace glia::tests {
 namespace {
@@ -30,8 +31,7 @@ std::vector<Tensor> cast_all(const std::vector<Tensor>& inputs, DType dtype) {
 Tensor cotangent(const Tensor& y) {
   Tensor dy(y.shape(), DType::float64);
   const Philox random(99, 7);
-  for (int64_t i = 0; i < dy.size(); ++i)
-    dy.data<double>()[i] = std::round(random.uniform(uint64_t(i), -1.0, 1.0) * 1024) / 1024;
+  for (int64_t i = 0; i < dy.size(); ++i) dy.data<double>()[i] = std::round(random.uniform(uint64_t(i), -1.0, 1.0) * 1024) / 1024;
   return dy.cast(y.dtype());
 }
 
@@ -126,7 +126,8 @@ void check_gradient(const OpCase& c) {
       }
       inputs[i].copy_from(saved);
       INFO("element ", j, ": numeric ", numeric, ", analytic ", expected);
-      REQUIRE(std::abs(numeric - expected) <= 1e-5 + 1e-3 * (all ? std::abs(expected) : std::sqrt(size * size / double(n)) + std::abs(expected)));
+      REQUIRE(std::abs(numeric - expected) <=
+              1e-5 + 1e-3 * (all ? std::abs(expected) : std::sqrt(size * size / double(n)) + std::abs(expected)));
     }
   }
 }
@@ -175,7 +176,7 @@ TEST_CASE("every op of kernels/*.h has cases") {
   std::set<std::string> tested;
   for (const OpCase& c : op_cases()) tested.insert(c.op);
   int declared = 0;
-  const std::filesystem::path folder = std::filesystem::path(GLIA_SOURCE_DIR) / "kernels";
+  const std::filesystem::path folder = source_folder() / "kernels";
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (entry.path().extension() != ".h") continue;
     std::ifstream file(entry.path());
