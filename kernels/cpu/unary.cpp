@@ -16,13 +16,8 @@ namespace {
 using T = float;
 constexpr int64_t grain = 1 << 15;
 
-T stable_sigmoid(T x) {
-  const T e = std::exp(-std::abs(x));
-  return x >= 0 ? T(1) / (T(1) + e) : e / (T(1) + e);
-}
-
-#define GLIA_DEFINE_UNARY(function, Op, Saves, Y, DYDX)                                                         \
-  void function(const Op&, const Tensor& in, Tensor& out) {                                                    \
+#define GLIA_DEFINE_UNARY(function, Op, Saves, Y, DYDX, Parameters)                                                         \
+  void function([[maybe_unused]] const Op& op, const Tensor& in, Tensor& out) {                                                    \
     const T* source = in.data<T>();                                                                            \
     T* to = out.data<T>();                                                                                     \
     parallel_for(in.size(), grain, [&](int64_t begin, int64_t end) {                                           \
@@ -32,7 +27,7 @@ T stable_sigmoid(T x) {
       }                                                                                                        \
     });                                                                                                        \
   }                                                                                                            \
-  void function##_backward(const Op&, const Tensor& in, const Tensor& out, const Tensor& dy, Tensor* dx) {     \
+  void function##_backward([[maybe_unused]] const Op& op, const Tensor& in, const Tensor& out, const Tensor& dy, Tensor* dx) {     \
     if (!dx) return;                                                                                           \
     const T* g = dy.data<T>();                                                                                 \
     const T* saved = in ? in.data<T>() : out ? out.data<T>() : g;                                              \
@@ -54,7 +49,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace glia::cpu {
 
-#define GLIA_EXPORT_UNARY(function, Op, Saves, Y, DYDX)                                                        \
+#define GLIA_EXPORT_UNARY(function, Op, Saves, Y, DYDX, Parameters)                                                        \
   HWY_EXPORT(function);                                                                                        \
   HWY_EXPORT(function##_backward);                                                                             \
   void function(const Op& op, const Tensor& x, Tensor& y) { HWY_DYNAMIC_DISPATCH(function)(op, x, y); }        \

@@ -1,20 +1,9 @@
 #include "kernels/unary.h"
 
-#include <cmath>
-
 namespace glia::reference {
-namespace {
 
-template <class T>
-T stable_sigmoid(T x) {  // never exponentiates a positive number
-  const T e = std::exp(-std::abs(x));
-  return x >= 0 ? T(1) / (T(1) + e) : e / (T(1) + e);
-}
-
-}  // namespace
-
-#define GLIA_DEFINE_UNARY(function, Op, Saves, Y, DYDX)                                                       \
-  void function(const Op&, const Tensor& in, Tensor& out) {                                                  \
+#define GLIA_DEFINE_UNARY(function, Op, Saves, Y, DYDX, Parameters)                                            \
+  void function([[maybe_unused]] const Op& op, const Tensor& in, Tensor& out) {                              \
     dispatch_floating(in.dtype(), #function, [&]<class T>(T) {                                               \
       for (int64_t i = 0; i < in.size(); ++i) {                                                              \
         const T x = in.data<T>()[i];                                                                         \
@@ -22,7 +11,8 @@ T stable_sigmoid(T x) {  // never exponentiates a positive number
       }                                                                                                      \
     });                                                                                                      \
   }                                                                                                          \
-  void function##_backward(const Op&, const Tensor& in, const Tensor& out, const Tensor& dy, Tensor* dx) {   \
+  void function##_backward([[maybe_unused]] const Op& op, const Tensor& in, const Tensor& out,               \
+                           const Tensor& dy, Tensor* dx) {                                                   \
     if (!dx) return;                                                                                         \
     dispatch_floating(dy.dtype(), #function, [&]<class T>(T) {                                               \
       for (int64_t i = 0; i < dy.size(); ++i) {                                                              \
