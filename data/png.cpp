@@ -27,7 +27,6 @@ struct Decoder {
   int palette_size = 0, transparent_size = 0;
   png_colorp palette = nullptr;
   png_bytep transparent = nullptr;
-  int palette_max = -1;  // largest index that was used
   size_t row_bytes = 0;  // after the transformations
 
   ~Decoder() { png_destroy_read_struct(&png, &info, nullptr); }
@@ -55,7 +54,6 @@ bool step_header(Decoder& d) {
   png_set_user_limits(d.png, 0x7fffffff, 0x7fffffff);  // check_image_limits decides
   png_set_chunk_malloc_max(d.png, max_ancillary_chunk);
   png_set_crc_action(d.png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-  png_set_check_for_invalid_index(d.png, 1);
   png_read_info(d.png, d.info);
   png_get_IHDR(d.png, d.info, &d.width, &d.height, &d.bits, &d.colour, &d.interlace, nullptr, nullptr);
   if (d.colour == PNG_COLOR_TYPE_PALETTE) {
@@ -80,7 +78,6 @@ bool step_rows(Decoder& d, png_bytepp rows) {
   if (setjmp(png_jmpbuf(d.png))) return false;
   png_read_image(d.png, rows);
   png_read_end(d.png, nullptr);
-  d.palette_max = png_get_palette_max(d.png, d.info);
   return true;
 }
 
@@ -108,11 +105,14 @@ ImageFacts read_header(Decoder& d, std::span<const std::byte> bytes, const std::
   return facts;
 }
 
-// Palette indices at the end of the storage become RGB or RGBA, in place as expand_in_place does.
-void expand_palette(const Decoder& d, uint8_t* storage, int64_t pixels, int64_t channels) {
+// Palette indices at the end of the storage become RGB or RGBA, in place as expand_in_place does. libpng itself lets indices
+// beyond the palette pass when no transformation is set.
+void expand_palette(const Decoder& d, uint8_t* storage, int64_t pixels, int64_t channels, const std::string& name) {
   const uint8_t* index = storage + pixels * (channels - 1);
   for (int64_t i = 0; i < pixels; ++i) {
     const int k = index[i];
+    if (k >= d.palette_size)
+      throw DataError("{}: damaged PNG: colour index {}, but the palette has {} colours", name, k, d.palette_size);
     const png_color c = d.palette[k];
     uint8_t* to = storage + i * channels;
     to[0] = c.red, to[1] = c.green, to[2] = c.blue;
@@ -146,9 +146,7 @@ ImageFile decode_png(std::span<const std::byte> bytes, const std::string& name, 
   if (!step_rows(d, rows.data())) fail(d, name);
 
   if (palette) {
-    if (d.palette_max >= d.palette_size)
-      throw DataError("{}: damaged PNG: colour index {}, but the palette has {} colours", name, d.palette_max, d.palette_size);
-    expand_palette(d, image.pixels.data<uint8_t>(), facts.height * facts.width, facts.channels);
+    expand_palette(d, image.pixels.data<uint8_t>(), facts.height * facts.width, facts.channels, name);
   } else if (d.bits == 16) {
     expand_in_place<uint16_t>(image.pixels.data<int32_t>(), n, [](uint16_t v) { return int32_t{v}; });
   } else if (d.bits < 8) {

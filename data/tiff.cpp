@@ -10,6 +10,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <unordered_set>
 
 #include "data/atomic_file.h"
 #include "tensor/error.h"
@@ -91,8 +92,33 @@ Tiff open_stream(Stream& stream, const std::string& name, const char* mode) {
 }
 
 [[noreturn]] void fail(const Stream& stream, const std::string& name, const char* otherwise) {
-  throw DataError("{}: damaged TIFF: {} (at byte {} of {})", name, stream.error[0] ? stream.error.data() : otherwise,
-                  std::min<uint64_t>(stream.at, stream.in.size()), stream.in.size());
+  std::string_view text = stream.error[0] ? stream.error.data() : otherwise;
+  if (text.starts_with(name + ": ")) text.remove_prefix(name.size() + 2);
+  throw DataError("{}: damaged TIFF: {} (at byte {} of {})", name, text, std::min<uint64_t>(stream.at, stream.in.size()),
+                  stream.in.size());
+}
+
+// Follows the chain of page headers, which libtiff would leave silently where it runs in a circle.
+void check_page_chain(std::span<const std::byte> bytes, const std::string& name, const ImageLimits& limits) {
+  const bool big_endian = bytes.size() > 1 && bytes[0] == std::byte{'M'};
+  const auto number = [&](uint64_t at, size_t n) {
+    if (at > bytes.size() || n > bytes.size() - at)
+      throw DataError("{}: damaged TIFF: a page's header ends beyond the file; it was cut off (at byte {} of {})", name, at,
+                      bytes.size());
+    uint64_t v = 0;
+    for (size_t i = 0; i < n; ++i) v = v << 8 | std::to_integer<uint64_t>(bytes[at + (big_endian ? i : n - 1 - i)]);
+    return v;
+  };
+  const bool big = number(2, 2) == 43;
+  const size_t offset_bytes = big ? 8 : 4, count_bytes = big ? 8 : 2, entry_bytes = big ? 20 : 12;
+  std::unordered_set<uint64_t> seen;
+  for (uint64_t at = number(big ? 8 : 4, offset_bytes); at != 0;) {
+    if (!seen.insert(at).second) throw DataError("{}: damaged TIFF: its chain of pages runs in a circle (at byte {})", name, at);
+    if (seen.size() > static_cast<size_t>(limits.pages))
+      throw DataError("{}: more than the {} pages allowed", name, limits.pages);
+    const uint64_t entries = std::min<uint64_t>(number(at, count_bytes), bytes.size());  // no overflow below
+    at = number(at + count_bytes + entries * entry_bytes, offset_bytes);
+  }
 }
 
 // What a page's header says.
@@ -223,8 +249,9 @@ bool next_page(TIFF* tif, const Stream& stream, const std::string& name) {
 ImageFacts scan_pages(TIFF* tif, const Stream& stream, const std::string& name, const ImageLimits& limits) {
   ImageFacts facts = facts_of(tif, read_page(tif, stream, name));
   if (limits.pages == 0) return facts;
+  check_page_chain(stream.in, name, limits);
   while (next_page(tif, stream, name)) {
-    if (++facts.pages > limits.pages) throw DataError("{}: more than the {} pages allowed", name, limits.pages);
+    ++facts.pages;
     const ImageFacts f = facts_of(tif, read_page(tif, stream, name));
     if (f.height != facts.height || f.width != facts.width || f.channels != facts.channels || f.dtype != facts.dtype)
       throw DataError("{}: page {} is {} x {} x {} {}, the first {} x {} x {} {}; pages of one kind are wanted", name,

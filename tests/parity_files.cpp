@@ -1,0 +1,106 @@
+// Every file that data/files.json of the fixtures lists behaves as listed: the content other programs wrote into it, or a clear
+// error. The decoded arrays are in data/expected.safetensors, under the files' names.
+#include <doctest/doctest.h>
+#include <rapidjson/document.h>
+
+#include <map>
+#include <string>
+
+#include "data/atomic_file.h"
+#include "data/image_io.h"
+#include "data/safetensors.h"
+#include "tensor/memory.h"
+#include "tests/paths.h"
+
+namespace glia::tests {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t most_memory = size_t{64} << 20;  // for a broken file of a few KB
+
+// The same values, whatever axes of length 1 and integer type they came in.
+void check_equal(const Tensor& got, const Tensor& want) {
+  REQUIRE(got.size() == want.size());
+  const Tensor reshaped = got.reshape(want.shape()).cast(want.dtype());
+  int64_t different = 0;
+  const size_t element = size_of(want.dtype());
+  for (size_t i = 0; i < want.bytes(); i += element) different += std::memcmp(reshaped.raw() + i, want.raw() + i, element) != 0;
+  CHECK(different == 0);
+}
+
+struct Listed {
+  fs::path path;
+  std::string name;
+  const rapidjson::Value& entry;
+  const SafetensorsFile& expected;
+};
+
+// A listed good file is compared with what is expected; a broken one must throw before that.
+void read_listed_image(const Listed& f) {
+  const ImageFile image = read_image(f.path);
+  const Tensor want = f.expected.load(f.name);
+  check_equal(image.pixels, want);
+  const ImageFacts facts = read_image_facts(f.path);
+  const bool pages = facts.pages > 1;
+  CHECK(image.pixels.shape() == (pages ? Shape{facts.pages, facts.height, facts.width, facts.channels}
+                                       : Shape{facts.height, facts.width, facts.channels}));
+  CHECK(want.dim(pages ? 1 : 0) == facts.height);
+  CHECK(want.dim(pages ? 2 : 1) == facts.width);
+  CHECK(image_size(f.path) == ImageSize{facts.height, facts.width});
+  CHECK(image.pixels.dtype() == facts.dtype);
+}
+
+void read_listed_safetensors(const Listed& f) {
+  const SafetensorsFile file(f.path);
+  for (const SafetensorsEntry& e : file.entries()) check_equal(file.load(e.name), f.expected.load(f.name + "/" + e.name));
+}
+
+using Reader = void (*)(const Listed&);
+
+Reader reader_of(const fs::path& path) {
+  static const std::map<std::string, Reader> readers{
+      {".png", read_listed_image}, {".tif", read_listed_image}, {".safetensors", read_listed_safetensors}};
+  const auto found = readers.find(path.extension().string());
+  return found == readers.end() ? nullptr : found->second;
+}
+
+TEST_SUITE_BEGIN("parity");
+
+TEST_CASE("parity: every listed file") {
+  const fs::path folder = fixtures_folder() / "data";
+  if (!fs::exists(folder / "files.json")) return;
+  rapidjson::Document list;
+  list.Parse(read_file(folder / "files.json").c_str());
+  REQUIRE(list.IsArray());
+  const SafetensorsFile expected(folder / "expected.safetensors");
+  int files = 0;
+  for (const auto& entry : list.GetArray()) {
+    const Listed f{folder / entry["file"].GetString(), entry["file"].GetString(), entry, expected};
+    INFO(f.name);
+    const Reader read = reader_of(f.path);
+    if (!read) continue;
+    ++files;
+    const size_t before = memory_stats().live_bytes;
+    reset_peak_memory();
+    std::string message;
+    try {
+      read(f);
+    } catch (const DataError& e) {
+      message = e.what();
+    }
+    CHECK(memory_stats().peak_bytes < before + most_memory);
+    if (std::string(entry["expect"].GetString()) == "ok") {
+      CHECK(message == "");
+    } else {
+      CHECK(message.find(f.path.string()) == 0);
+      CHECK(message.size() > f.path.string().size() + 10);
+    }
+  }
+  CHECK(files > 0);
+}
+
+TEST_SUITE_END();
+
+}  // namespace
+}  // namespace glia::tests
