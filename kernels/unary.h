@@ -1,6 +1,6 @@
 #pragma once
 // Element-wise functions of one tensor, y = f(x), dx = dy f'(x): one line of GLIA_UNARY_OPS each, parameters included.
-// Gradients at 0: relu 0, leaky_relu slope, elu alpha, abs 0; clamp passes the gradient on both bounds (PyTorch's conventions).
+// Gradients at 0: relu 0, leaky_relu slope, elu alpha, abs 0; clamp 0 on its bounds (PyTorch's conventions).
 #include <cmath>
 #include <limits>
 
@@ -26,7 +26,7 @@
   X(log,        Log,       input(0),  std::log(x), T(1) / x, )                                                            \
   X(sqrt,       Sqrt,      output(0), std::sqrt(x), T(0.5) / y, )                                                         \
   X(clamp,      Clamp,     input(0),  x < T(op.min) ? T(op.min) : x > T(op.max) ? T(op.max) : x,                          \
-    x >= T(op.min) && x <= T(op.max) ? T(1) : T(0),                                                                       \
+    x > T(op.min) && x < T(op.max) ? T(1) : T(0),                                                                       \
     double min = -std::numeric_limits<double>::infinity(); double max = std::numeric_limits<double>::infinity();)
 
 namespace glia {

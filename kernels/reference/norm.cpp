@@ -13,16 +13,21 @@ T value_or(const Tensor& t, int64_t i, T otherwise) {
   return t ? t.data<T>()[i] : otherwise;
 }
 
+// Sums in double: in float, a mean of 1e5 values, or one much larger than the deviation, would lose digits.
 template <class T, class Of>
 void statistics(const Tensor& x, Of&& of, Tensor& mean, Tensor& variance) {
-  std::vector<T> count(size_t(mean.size()));
-  T *m = mean.data<T>(), *v = variance.data<T>();
-  mean.fill(0);
-  variance.fill(0);
-  for (int64_t i = 0; i < x.size(); ++i) m[of(i)] += x.data<T>()[i], count[size_t(of(i))] += 1;
-  for (int64_t s = 0; s < mean.size(); ++s) m[s] /= std::max(count[size_t(s)], T(1));
-  for (int64_t i = 0; i < x.size(); ++i) v[of(i)] += (x.data<T>()[i] - m[of(i)]) * (x.data<T>()[i] - m[of(i)]);
-  for (int64_t s = 0; s < mean.size(); ++s) v[s] /= std::max(count[size_t(s)], T(1));
+  const auto statistics_count = size_t(mean.size());
+  std::vector<double> count(statistics_count), sum(statistics_count), squares(statistics_count);
+  for (int64_t i = 0; i < x.size(); ++i) count[size_t(of(i))] += 1, sum[size_t(of(i))] += double(x.data<T>()[i]);
+  for (size_t s = 0; s < statistics_count; ++s) sum[s] /= std::max(count[s], 1.0);
+  for (int64_t i = 0; i < x.size(); ++i) {
+    const double deviation = double(x.data<T>()[i]) - sum[size_t(of(i))];
+    squares[size_t(of(i))] += deviation * deviation;
+  }
+  for (size_t s = 0; s < statistics_count; ++s) {
+    mean.data<T>()[s] = T(sum[s]);
+    variance.data<T>()[s] = T(squares[s] / std::max(count[s], 1.0));
+  }
 }
 
 template <class T, class Of, class At>
