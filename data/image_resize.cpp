@@ -1,5 +1,5 @@
-// Every method but the nearest ones is separable: for each output position a range of source positions and their weights ("taps"),
-// first along x, then along y.
+// Every method but the nearest ones is separable: for each output position a range of source positions and their weights
+// ("taps"), first along x, then along y.
 #include "data/image_resize.h"
 
 #include <fmt/format.h>
@@ -17,9 +17,9 @@ constexpr std::array<std::string_view, 7> names{"opencv_bilinear", "opencv_area"
                                                 "pillow_bilinear", "pillow_bicubic", "keras_bilinear"};
 
 struct Taps {
-  std::vector<int64_t> begin;    // first source position of each output position
-  std::vector<int64_t> count;    // how many follow
-  std::vector<double> weight;    // `width` per output position
+  std::vector<int64_t> begin;  // first source position of each output position
+  std::vector<int64_t> count;  // how many follow
+  std::vector<double> weight;  // `width` per output position
   int64_t width = 0;
   const double* of(int64_t i) const { return weight.data() + i * width; }
 };
@@ -46,7 +46,8 @@ Taps half_pixel_taps(int64_t in, int64_t out) {
   return taps;
 }
 
-// OpenCV's INTER_AREA where an axis is enlarged: source floor(i * scale), blended only where the output pixel reaches into the next.
+// OpenCV's INTER_AREA where an axis is enlarged: source floor(i * scale), blended only where the output pixel reaches into the
+// next.
 Taps area_enlarging_taps(int64_t in, int64_t out) {
   Taps taps = make_taps(out, 2);
   const double scale = double(in) / double(out), inverse = double(out) / double(in);
@@ -227,7 +228,9 @@ void resize_separable(const Tensor& x, int64_t channels, const Tensor& y, Resize
 void resize_nearest(const Tensor& x, const Tensor& y, bool centre) {
   const int64_t h = x.dim(0), w = x.dim(1), oh = y.dim(0), ow = y.dim(1);
   const size_t pixel = size_of(x.dtype()) * size_t(x.rank() == 3 ? x.dim(2) : 1);
-  const auto source = [centre](int64_t i, int64_t in, int64_t out) { return centre ? (2 * i + 1) * in / (2 * out) : i * in / out; };
+  const auto source = [centre](int64_t i, int64_t in, int64_t out) {
+    return centre ? (2 * i + 1) * in / (2 * out) : i * in / out;
+  };
   std::vector<size_t> column(static_cast<size_t>(ow));
   for (int64_t i = 0; i < ow; ++i) column[size_t(i)] = size_t(source(i, w, ow)) * pixel;
   std::byte* to = y.raw();
@@ -263,8 +266,8 @@ Tensor resize_image(const Tensor& x, int64_t height, int64_t width, ResizeMethod
   shape.set(1, width);
   const bool nearest = method == ResizeMethod::opencv_nearest || method == ResizeMethod::nearest_centre;
   const bool smooth_type = x.dtype() == DType::uint8 || x.dtype() == DType::float32;
-  GLIA_CHECK(nearest || smooth_type, "resize_image: {} of {}; want uint8 or float32, or a nearest method for labels", name_of(method),
-             glia::name_of(x.dtype()));
+  GLIA_CHECK(nearest || smooth_type, "resize_image: {} of {}; want uint8 or float32, or a nearest method for labels",
+             name_of(method), glia::name_of(x.dtype()));
   Tensor y(shape, x.dtype());
   if (y.size() == 0) return y;
   GLIA_CHECK(x.size() > 0, "resize_image: x {} has no pixels to make {} from", x.shape(), shape);

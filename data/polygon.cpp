@@ -8,8 +8,8 @@
 namespace glia {
 namespace {
 
-constexpr double fine = 5;                 // the grid's refinement
-constexpr double max_outline = 5 * 1e7;    // points on the fine grid
+constexpr double fine = 5;               // the grid's refinement
+constexpr double max_outline = 5 * 1e7;  // points on the fine grid
 
 struct Point {
   int64_t u, v;
@@ -85,7 +85,8 @@ Rle rle_from_polygon(std::span<const double> xy, int64_t height, int64_t width) 
     if (!std::isfinite(xy[i]) || !std::isfinite(xy[i + 1]) || std::max(std::abs(xy[i]), std::abs(xy[i + 1])) > max_outline)
       throw DataError("polygon: point {} is ({}, {}), want finite pixel coordinates", i / 2, xy[i], xy[i + 1]);
   }
-  if (length > max_outline) throw DataError("polygon: an outline of {:.0f} pixels, want at most {:.0f}", length / fine, max_outline / fine);
+  if (length > max_outline)
+    throw DataError("polygon: an outline of {:.0f} pixels, want at most {:.0f}", length / fine, max_outline / fine);
   Crossings crossings(height, width);
   for (size_t i = 0; i < xy.size(); i += 2) {
     const size_t next = i + 2 < xy.size() ? i + 2 : 0;

@@ -124,7 +124,6 @@ void paint(const Rle& rle, T value, const Tensor& image, const char* what) {
   });
 }
 
-
 struct Run {
   int64_t begin, end;
 };
@@ -142,7 +141,8 @@ std::vector<Run> parse_pairs(std::string_view text, int64_t height, int64_t widt
     }
     const size_t begin = i;
     int64_t n = 0;
-    for (; i < text.size() && text[i] >= '0' && text[i] <= '9'; ++i) n = std::min<int64_t>(n * 10 + (text[i] - '0'), int64_t(1) << 40);
+    for (; i < text.size() && text[i] >= '0' && text[i] <= '9'; ++i)
+      n = std::min<int64_t>(n * 10 + (text[i] - '0'), int64_t(1) << 40);
     if (i == begin || (i < text.size() && !std::strchr(" \t\r\n", text[i]))) {
       while (i < text.size() && text[i] != ' ') ++i;
       const std::string_view token = text.substr(begin, std::min<size_t>(i - begin, 20));
@@ -158,17 +158,18 @@ std::vector<Run> parse_pairs(std::string_view text, int64_t height, int64_t widt
   int64_t previous_begin = 0, previous_end = 0;
   for (size_t i = 0; i < numbers.size(); i += 2) {
     const int64_t start = numbers[i], length = numbers[i + 1];
-    if (start < 1) throw DataError("run lengths: pair {} starts at 0, want starts from 1 (written with 0-based starts?)", i / 2 + 1);
+    if (start < 1)
+      throw DataError("run lengths: pair {} starts at 0, want starts from 1 (written with 0-based starts?)", i / 2 + 1);
     if (length < 1) throw DataError("run lengths: pair {} '{} {}' is empty, want lengths from 1", i / 2 + 1, start, length);
     if (start - 1 + length > pixels)
-      throw DataError("run lengths: pair {} '{} {}' ends at pixel {}, the image has {} x {} = {} (wrong image size?)", i / 2 + 1, start,
-                      length, start - 1 + length, height, width, pixels);
+      throw DataError("run lengths: pair {} '{} {}' ends at pixel {}, the image has {} x {} = {} (wrong image size?)", i / 2 + 1,
+                      start, length, start - 1 + length, height, width, pixels);
     if (start - 1 < previous_begin)
       throw DataError("run lengths: pair {} '{} {}' comes after a pair that starts later; want ascending starts ({}-major order)",
                       i / 2 + 1, start, length, name_of(order));
     if (start - 1 < previous_end)
-      throw DataError("run lengths: pair {} '{} {}' overlaps the pair before it, which ends at pixel {}", i / 2 + 1, start, length,
-                      previous_end);
+      throw DataError("run lengths: pair {} '{} {}' overlaps the pair before it, which ends at pixel {}", i / 2 + 1, start,
+                      length, previous_end);
     runs.push_back({start - 1, start - 1 + length});
     previous_begin = start - 1;
     previous_end = start - 1 + length;
@@ -314,14 +315,14 @@ Rle rle_from_counts(std::span<const int64_t> counts, int64_t height, int64_t wid
   for (size_t i = 0; i < counts.size(); ++i) {
     if (counts[i] < 0) throw DataError("run lengths: count {} is {}, want 0 or more", i + 1, counts[i]);
     if (counts[i] > pixels - total)
-      throw DataError("run lengths: the first {} counts add up to more than {} x {} = {} pixels (wrong image size?)", i + 1, height,
-                      width, pixels);
+      throw DataError("run lengths: the first {} counts add up to more than {} x {} = {} pixels (wrong image size?)", i + 1,
+                      height, width, pixels);
     if (i % 2 && counts[i]) writer.add(total, total + counts[i]);
     total += counts[i];
   }
   if (total != pixels)
-    throw DataError("run lengths: counts add up to {}, the image has {} x {} = {} pixels (wrong image size, or cut off?)", total, height,
-                    width, pixels);
+    throw DataError("run lengths: counts add up to {}, the image has {} x {} = {} pixels (wrong image size, or cut off?)", total,
+                    height, width, pixels);
   writer.finish(pixels);
   return rle;
 }

@@ -19,9 +19,9 @@ inline constexpr int64_t max_instances = 100'000;        // per image
 // How the pixels of Kaggle's pairs are numbered. Sartorius: row (left to right, then down). DSB-2018: column.
 enum class PixelOrder { row, column };
 
-Rle encode_mask(const Tensor& mask);  // (H, W) uint8 or bool; any non-zero value is inside
-Tensor decode_mask(const Rle& rle);   // (H, W) uint8, 0 or 1
-void paint_mask(const Rle& rle, uint8_t value, const Tensor& image);  // (H, W) uint8: sets the mask's pixels
+Rle encode_mask(const Tensor& mask);                                    // (H, W) uint8 or bool; any non-zero value is inside
+Tensor decode_mask(const Rle& rle);                                     // (H, W) uint8, 0 or 1
+void paint_mask(const Rle& rle, uint8_t value, const Tensor& image);    // (H, W) uint8: sets the mask's pixels
 void paint_label(const Rle& rle, int32_t label, const Tensor& labels);  // (H, W) int32
 
 // Text of pairs "start length start length ...", start counted from 1, ascending, without overlap. "" is an empty mask.

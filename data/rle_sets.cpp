@@ -10,8 +10,8 @@ namespace {
 
 void check_same_size(const Rle& a, const Rle& b, const char* what) {
   if (a.height != b.height || a.width != b.width)
-    throw DataError("{}: masks of {} x {} and {} x {} pixels (height x width), want the same size", what, a.height, a.width, b.height,
-                    b.width);
+    throw DataError("{}: masks of {} x {} and {} x {} pixels (height x width), want the same size", what, a.height, a.width,
+                    b.height, b.width);
 }
 
 // Sweeps two masks together: f(length, in_a, in_b) for each stretch where neither changes.

@@ -1,8 +1,8 @@
 #pragma once
 // Algorithms on masks and label maps: components, holes, distances, peaks, watershed, growth. Host tensors, no gradients.
 //
-// A mask is (H, W) uint8 or bool, non-zero is inside. A label map is (H, W) int32, 0 is background. Connectivity is 4 (sides) or 8
-// (sides and corners). Functions throw InternalError on tensors of another rank or type.
+// A mask is (H, W) uint8 or bool, non-zero is inside. A label map is (H, W) int32, 0 is background. Connectivity is 4 (sides) or
+// 8 (sides and corners). Functions throw InternalError on tensors of another rank or type.
 #include <cstdint>
 #include <vector>
 

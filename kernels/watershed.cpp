@@ -42,7 +42,8 @@ std::vector<uint8_t> isolated(const std::vector<uint8_t>& mask, int64_t h, int64
   };
   for (int64_t y = 0; y < h; ++y)
     for (int64_t x = 0; x < w; ++x)
-      eroded[size_t(y * w + x)] = at(mask, y, x) && at(mask, y - 1, x) && at(mask, y + 1, x) && at(mask, y, x - 1) && at(mask, y, x + 1);
+      eroded[size_t(y * w + x)] =
+          at(mask, y, x) && at(mask, y - 1, x) && at(mask, y + 1, x) && at(mask, y, x - 1) && at(mask, y, x + 1);
   for (int64_t y = 0; y < h; ++y)
     for (int64_t x = 0; x < w; ++x)
       result[size_t(y * w + x)] = at(mask, y, x) && !(at(eroded, y, x) || at(eroded, y - 1, x) || at(eroded, y + 1, x) ||
@@ -69,16 +70,12 @@ std::vector<Peak> find_peaks(const Tensor& x, const Area& area, int64_t r, float
   if (r > 0 && h * w > 1) {
     std::vector<float> top = values;
     square_maximum(top, h, w, r);
-    bool trivial = true;  // a flat image has no peaks
+    bool trivial = true;  // a flat image has no peaks, a flat label those of its pixels that stand alone
     for (size_t i = 0; i < values.size(); ++i) {
       is_peak[i] = values[i] == top[i];
       trivial = trivial && (is_peak[i] || !mask[i]);
     }
-    if (trivial) std::fill(is_peak.begin(), is_peak.end(), uint8_t(0));
-    if (labels) {
-      const std::vector<uint8_t> single = isolated(mask, h, w);
-      for (size_t i = 0; i < values.size(); ++i) is_peak[i] |= single[i];
-    }
+    if (trivial) is_peak = labels ? isolated(mask, h, w) : std::vector<uint8_t>(is_peak.size(), 0);
   }
   std::vector<Peak> peaks;
   for (int64_t i = 0; i < h * w; ++i)
@@ -88,7 +85,8 @@ std::vector<Peak> find_peaks(const Tensor& x, const Area& area, int64_t r, float
   return peaks;
 }
 
-// Keeps a peak unless a kept one is closer than r (Chebyshev), highest first; kept peaks are found through a grid of cells of side r.
+// Keeps a peak unless a kept one is closer than r (Chebyshev), highest first; kept peaks are found through a grid of cells of
+// side r.
 void keep_spaced(std::vector<Peak>& peaks, const Area& area, int64_t r) {
   if (r <= 1) return;
   const int64_t rows = (area.y1 - area.y0) / r + 1, columns = (area.x1 - area.x0) / r + 1;
@@ -104,8 +102,8 @@ void keep_spaced(std::vector<Peak>& peaks, const Area& area, int64_t r) {
   });
 }
 
-// A binary heap of pixels, lowest (value, age) first. scikit-image's markers all have age 0, and which of two equal ones comes first
-// follows from the plain sift-up and sift-down below; std::push_heap sifts in another way.
+// A binary heap of pixels, lowest (value, age) first. scikit-image gives all markers age 0, and which of two equal ones
+// comes first follows from the plain sift-up and sift-down below; std::push_heap sifts in another way.
 class PixelQueue {
  public:
   struct Item {
@@ -194,8 +192,8 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
              name_of(x.dtype()));
   GLIA_CHECK(same_shape(x, markers) && markers.dtype() == DType::int32, "watershed: markers {} of {} for x {}, want int32",
              markers.shape(), name_of(markers.dtype()), x.shape());
-  GLIA_CHECK(!mask || (same_shape(x, mask) && size_of(mask.dtype()) == 1), "watershed: mask {} of {} for x {}, want uint8 or bool",
-             mask.shape(), name_of(mask.dtype()), x.shape());
+  GLIA_CHECK(!mask || (same_shape(x, mask) && size_of(mask.dtype()) == 1),
+             "watershed: mask {} of {} for x {}, want uint8 or bool", mask.shape(), name_of(mask.dtype()), x.shape());
   GLIA_CHECK(op.connectivity == 4 || op.connectivity == 8, "watershed: connectivity {}, want 4 or 8", op.connectivity);
   const int64_t h = x.dim(0), w = x.dim(1), stride = w + 2;
   // A frame of masked pixels spares all edge checks.
@@ -217,27 +215,24 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
   PixelQueue queue;
   for (size_t p = 0; p < label.size(); ++p)
     if (label[p]) queue.push({level[p], 0, int64_t(p), int64_t(p)});
-  const auto basins_meet = [&](int64_t p) {
-    int32_t first = 0;
-    for (const int64_t n : neighbours) {
+  const auto meets_other_basin = [&](int64_t p, int32_t own) {
+    return std::any_of(neighbours.begin(), neighbours.end(), [&](int64_t n) {
       const size_t q = size_t(p + n);
-      if (!open[q] || !label[q]) continue;
-      if (first && label[q] != first) return true;
-      first = label[q];
-    }
-    return false;
+      return open[q] && label[q] && label[q] != own;
+    });
   };
   int64_t age = 0;
   while (!queue.empty()) {
     const PixelQueue::Item item = queue.pop();
     const size_t p = size_t(item.pixel);
-    if (op.line) {  // pixels are labelled when they leave the queue
+    if (op.line) {  // pixels are labelled when they leave the queue; those of a line pass the flood on without a label
       if (label[p] && item.pixel != item.source) continue;
-      if (basins_meet(item.pixel)) {
+      const int32_t own = label[size_t(item.source)];
+      if (open[p] && !meets_other_basin(item.pixel, own)) {
+        label[p] = own;
+      } else {
         open[p] = 0;
-        continue;
       }
-      label[p] = label[size_t(item.source)];
     }
     for (const int64_t n : neighbours) {
       const size_t q = size_t(item.pixel + n);

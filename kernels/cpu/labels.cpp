@@ -111,8 +111,7 @@ void squared_distance(const SquaredDistance&, const Tensor& mask, Tensor& square
   const auto far = int32_t(h + w);
   for (int64_t y = 0; y < h; ++y) {
     const int32_t* above = y ? g + (y - 1) * w : nullptr;
-    for (int64_t x = 0; x < w; ++x)
-      g[y * w + x] = inside[y * w + x] ? (above ? std::min(above[x] + 1, far) : far) : 0;
+    for (int64_t x = 0; x < w; ++x) g[y * w + x] = inside[y * w + x] ? (above ? std::min(above[x] + 1, far) : far) : 0;
   }
   for (int64_t y = h - 2; y >= 0; --y)
     for (int64_t x = 0; x < w; ++x) g[y * w + x] = std::min(g[y * w + x], g[(y + 1) * w + x] + 1);

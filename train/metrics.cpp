@@ -1,0 +1,222 @@
+#include "train/metrics.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "data/rle.h"
+#include "kernels/labels.h"
+
+namespace glia {
+namespace {
+
+bool matches(const Overlaps& o, const Overlaps::Pair& pair, int percent) {
+  const int64_t united = o.truth_areas[size_t(pair.truth)] + o.prediction_areas[size_t(pair.prediction)] - pair.intersection;
+  return 100 * pair.intersection > percent * united;
+}
+
+// Maximum bipartite matching by augmenting paths. Above IoU .5 and without overlaps on either side every mask has at most one
+// candidate, and nothing is ever augmented.
+class Matcher {
+ public:
+  Matcher(const Overlaps& o, int percent) : truths_of_(o.prediction_areas.size()) {
+    result_.prediction_of.assign(o.truth_areas.size(), -1);
+    result_.truth_of.assign(o.prediction_areas.size(), -1);
+    for (const Overlaps::Pair& p : o.pairs)
+      if (matches(o, p, percent)) truths_of_[size_t(p.prediction)].push_back(p.truth);
+    visited_.assign(o.truth_areas.size(), -1);
+    for (size_t p = 0; p < truths_of_.size(); ++p) augment(int32_t(p), int32_t(p));
+  }
+  Matching result() && { return std::move(result_); }
+
+ private:
+  // Depth first with an explicit stack: crowded images make long paths.
+  void augment(int32_t start, int32_t round) {
+    struct Frame {
+      int32_t prediction;
+      size_t next;
+    };
+    std::vector<Frame> path{{start, 0}};
+    std::vector<int32_t> taken;  // truth through which each frame went on
+    while (!path.empty()) {
+      Frame& f = path.back();
+      const auto& truths = truths_of_[size_t(f.prediction)];
+      if (f.next == truths.size()) {
+        path.pop_back();
+        if (!taken.empty()) taken.pop_back();
+        continue;
+      }
+      const int32_t t = truths[f.next++];
+      if (visited_[size_t(t)] == round) continue;
+      visited_[size_t(t)] = round;
+      taken.push_back(t);
+      const int32_t owner = result_.prediction_of[size_t(t)];
+      if (owner >= 0) {
+        path.push_back({owner, 0});
+        continue;
+      }
+      for (size_t i = 0; i < path.size(); ++i) {
+        result_.prediction_of[size_t(taken[i])] = path[i].prediction;
+        result_.truth_of[size_t(path[i].prediction)] = taken[i];
+      }
+      return;
+    }
+  }
+
+  std::vector<std::vector<int32_t>> truths_of_;  // by prediction
+  std::vector<int32_t> visited_;                 // by truth: the last round that came here
+  Matching result_;
+};
+
+double mean_precision(const std::array<MatchCounts, num_iou_thresholds>& counts) {
+  double sum = 0;
+  for (const MatchCounts& c : counts) sum += c.precision();
+  return sum / num_iou_thresholds;
+}
+
+std::vector<Rle> masks_of(std::span<const Instance> instances) {
+  std::vector<Rle> masks;
+  for (const Instance& i : instances)
+    if (!i.crowd) masks.push_back(i.mask);
+  return masks;
+}
+
+template <class F>
+void for_each_pixel(const Tensor& probability, const Tensor& target, const char* what, F&& f) {
+  GLIA_CHECK(probability.size() == target.size(), "{}: probability {}, target {}", what, probability.shape(), target.shape());
+  const float* p = probability.data<float>();
+  const uint8_t* y = target.data<uint8_t>();
+  for (int64_t i = 0; i < target.size(); ++i) f(double(p[i]), y[i] != 0);
+}
+
+}  // namespace
+
+Overlaps overlaps(const Tensor& truth, const Tensor& prediction) {
+  GLIA_CHECK(same_shape(truth, prediction), "overlaps: true labels {}, predicted labels {}", truth.shape(), prediction.shape());
+  int64_t nt = 0, np = 0;
+  const Tensor t = relabel(truth, &nt), p = relabel(prediction, &np);
+  Overlaps result;
+  result.truth_areas.assign(size_t(nt), 0);
+  result.prediction_areas.assign(size_t(np), 0);
+  // Stretches of equal labels first; then those of one pair are added up.
+  std::vector<Overlaps::Pair>& pairs = result.pairs;
+  const int32_t *a = t.data<int32_t>(), *b = p.data<int32_t>();
+  for (int64_t i = 0; i < t.size();) {
+    const int64_t begin = i;
+    while (i < t.size() && a[i] == a[begin] && b[i] == b[begin]) ++i;
+    const int64_t n = i - begin;
+    if (a[begin]) result.truth_areas[size_t(a[begin] - 1)] += n;
+    if (b[begin]) result.prediction_areas[size_t(b[begin] - 1)] += n;
+    if (a[begin] && b[begin]) pairs.push_back({a[begin] - 1, b[begin] - 1, n});
+  }
+  const auto key = [](const Overlaps::Pair& x) { return int64_t(x.truth) << 32 | x.prediction; };
+  std::sort(pairs.begin(), pairs.end(), [&](const auto& x, const auto& y) { return key(x) < key(y); });
+  size_t kept = 0;
+  for (const Overlaps::Pair pair : pairs) {
+    if (kept && key(pairs[kept - 1]) == key(pair)) {
+      pairs[kept - 1].intersection += pair.intersection;
+    } else {
+      pairs[kept++] = pair;
+    }
+  }
+  pairs.resize(kept);
+  return result;
+}
+
+Overlaps overlaps(std::span<const Rle> truth, std::span<const Rle> prediction) {
+  Overlaps result;
+  std::vector<Box> boxes;
+  for (const Rle& p : prediction) {
+    result.prediction_areas.push_back(area(p));
+    boxes.push_back(bounding_box(p));
+  }
+  for (size_t i = 0; i < truth.size(); ++i) {
+    result.truth_areas.push_back(area(truth[i]));
+    const Box box = bounding_box(truth[i]);
+    for (size_t j = 0; j < prediction.size(); ++j) {
+      const Box& other = boxes[j];
+      if (box[0] + box[2] <= other[0] || other[0] + other[2] <= box[0] || box[1] + box[3] <= other[1] ||
+          other[1] + other[3] <= box[1])
+        continue;
+      const int64_t n = intersection_area(truth[i], prediction[j]);
+      if (n) result.pairs.push_back({int32_t(i), int32_t(j), n});
+    }
+  }
+  return result;
+}
+
+Overlaps overlaps(std::span<const Instance> truth, std::span<const Instance> prediction) {
+  return overlaps(masks_of(truth), masks_of(prediction));
+}
+
+double KaggleScore::map_iou() const { return mean_precision(strict); }
+double KaggleScore::map_iou_compat() const { return mean_precision(compat); }
+
+Matching match(const Overlaps& o, int percent) { return Matcher(o, percent).result(); }
+
+MatchCounts match_counts(const Overlaps& o, int percent) {
+  const Matching m = match(o, percent);
+  const auto tp = int64_t(std::count_if(m.truth_of.begin(), m.truth_of.end(), [](int32_t t) { return t >= 0; }));
+  return {tp, int64_t(m.truth_of.size()) - tp, int64_t(m.prediction_of.size()) - tp};
+}
+
+KaggleScore kaggle_score(const Overlaps& o) {
+  KaggleScore score;
+  std::vector<int32_t> by_truth(o.truth_areas.size()), by_prediction(o.prediction_areas.size());
+  for (int i = 0; i < num_iou_thresholds; ++i) {
+    const int percent = 50 + 5 * i;
+    score.strict[size_t(i)] = match_counts(o, percent);
+    std::fill(by_truth.begin(), by_truth.end(), 0);
+    std::fill(by_prediction.begin(), by_prediction.end(), 0);
+    for (const Overlaps::Pair& p : o.pairs) {
+      if (!matches(o, p, percent)) continue;
+      ++by_truth[size_t(p.truth)];
+      ++by_prediction[size_t(p.prediction)];
+    }
+    score.compat[size_t(i)] = {int64_t(std::count(by_prediction.begin(), by_prediction.end(), 1)),
+                               int64_t(std::count(by_prediction.begin(), by_prediction.end(), 0)),
+                               int64_t(std::count(by_truth.begin(), by_truth.end(), 0))};
+  }
+  return score;
+}
+
+KaggleScore kaggle_score(const Tensor& truth, const Tensor& prediction) { return kaggle_score(overlaps(truth, prediction)); }
+
+double hard_dice(const Tensor& probability, const Tensor& target, double threshold) {
+  int64_t both = 0, sum = 0;
+  for_each_pixel(probability, target, "hard_dice", [&](double p, bool y) {
+    both += p > threshold && y;
+    sum += int64_t(p > threshold) + int64_t(y);
+  });
+  return sum ? 2. * double(both) / double(sum) : 1;
+}
+
+double soft_dice(const Tensor& probability, const Tensor& target, double smooth) {
+  double both = 0, sum = 0;
+  for_each_pixel(probability, target, "soft_dice", [&](double p, bool y) {
+    both += y ? p : 0;
+    sum += p + double(y);
+  });
+  return sum + smooth == 0 ? 1 : (2 * both + smooth) / (sum + smooth);
+}
+
+double binary_cross_entropy(const Tensor& probability, const Tensor& target, double clip) {
+  double sum = 0;
+  for_each_pixel(probability, target, "binary_cross_entropy", [&](double p, bool y) {
+    p = std::clamp(p, clip, 1 - clip);
+    sum -= std::log(y ? p : 1 - p);
+  });
+  return target.size() ? sum / double(target.size()) : 0;
+}
+
+double mask_dice(const Tensor& a, const Tensor& b) {
+  GLIA_CHECK(a.size() == b.size(), "mask_dice: masks {} and {}", a.shape(), b.shape());
+  int64_t both = 0, sum = 0;
+  for (int64_t i = 0; i < a.size(); ++i) {
+    const bool x = a.data<uint8_t>()[i] != 0, y = b.data<uint8_t>()[i] != 0;
+    both += x && y;
+    sum += int64_t(x) + int64_t(y);
+  }
+  return sum ? 2. * double(both) / double(sum) : 1;
+}
+
+}  // namespace glia
