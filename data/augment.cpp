@@ -97,7 +97,7 @@ void resample_bilinear(const T* in, T* out, int64_t height, int64_t width, int64
   }
 }
 
-// Roughly normal with variance 1: the sum of four uniform 16-bit numbers. Two per Philox block half, eight halves in all.
+// Roughly normal with variance 1: the sum of four uniform 16-bit numbers. One Philox block serves two values.
 void add_noise(float* values, int64_t n, float sigma, uint64_t seed) {
   const Philox philox(seed, augment_key);
   const float unit = sigma * std::sqrt(3.0f) / 65536.0f;  // the sum of four uniforms on [0, 65536) has variance 65536^2 / 3
