@@ -95,7 +95,8 @@ auto apply(const Op& op, const In&... in) {
 }
 
 // Ops over a list of tensors (Concat): Forward is void(const Op&, std::span<const Tensor> xs, Tensor& y), Backward is
-// void(const Op&, const Tensor& dy, std::span<Tensor* const> dxs). Nothing is saved.
+// void(const Op&, std::span<const TensorSpec> xs, const Tensor& dy, std::span<Tensor* const> dxs): the shapes of all inputs, as those
+// that want no gradient arrive as null. Nothing is saved.
 template <class Op>
 Tensor apply_list(const Op& op, std::span<const Tensor> xs) {
   GLIA_CHECK(!xs.empty(), "{}: no inputs", Op::forward.name);
@@ -114,8 +115,8 @@ Tensor apply_list(const Op& op, std::span<const Tensor> xs) {
     node->inputs.push_back(x.grad_record());
     node->specs.push_back({x.shape(), x.dtype()});
   }
-  node->pull = [op, device](const Tensor& dy, std::span<Tensor* const> grads) {
-    Op::backward.pick(device, dy.dtype())(op, dy, grads);
+  node->pull = [op, device, specs = node->specs](const Tensor& dy, std::span<Tensor* const> grads) {
+    Op::backward.pick(device, dy.dtype())(op, specs, dy, grads);
   };
   auto record = std::make_shared<GradRecord>();
   record->node = std::move(node);

@@ -22,7 +22,7 @@ TensorSpec infer_extreme(const Tensor& x, const std::vector<int>& axes, bool kee
 }  // namespace detail
 
 struct Sum {
-  std::vector<int> axes;
+  std::vector<int> axes{};
   bool keepdim = false;
   TensorSpec infer(const Tensor& x) const { return detail::infer_reduction(x, axes, keepdim, "sum"); }
   using Forward = void(const Sum&, const Tensor& x, Tensor& y);
@@ -33,7 +33,7 @@ struct Sum {
 };
 
 struct Mean {
-  std::vector<int> axes;
+  std::vector<int> axes{};
   bool keepdim = false;
   TensorSpec infer(const Tensor& x) const { return detail::infer_reduction(x, axes, keepdim, "mean"); }
   using Forward = void(const Mean&, const Tensor& x, Tensor& y);
@@ -45,7 +45,7 @@ struct Mean {
 
 // Mean squared distance from the mean; unbiased divides by n - 1.
 struct Var {
-  std::vector<int> axes;
+  std::vector<int> axes{};
   bool keepdim = false;
   bool unbiased = true;
   TensorSpec infer(const Tensor& x) const { return detail::infer_reduction(x, axes, keepdim, "var"); }
@@ -58,7 +58,7 @@ struct Var {
 
 // Of any plain numeric type. Throws when a value would be the maximum of nothing.
 struct Max {
-  std::vector<int> axes;
+  std::vector<int> axes{};
   bool keepdim = false;
   TensorSpec infer(const Tensor& x) const { return detail::infer_extreme(x, axes, keepdim, "max"); }
   using Forward = void(const Max&, const Tensor& x, Tensor& y);
@@ -69,7 +69,7 @@ struct Max {
 };
 
 struct Min {
-  std::vector<int> axes;
+  std::vector<int> axes{};
   bool keepdim = false;
   TensorSpec infer(const Tensor& x) const { return detail::infer_extreme(x, axes, keepdim, "min"); }
   using Forward = void(const Min&, const Tensor& x, Tensor& y);
