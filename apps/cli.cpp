@@ -27,6 +27,9 @@ class CliArguments final : public Arguments {
   void positional(const char* name, std::string* value, const char* help, bool required) override {
     app_.add_option(name, *value, help)->required(required);
   }
+  void positional(const char* name, std::optional<std::string>* value, const char* help) override {
+    app_.add_option(name, *value, help);
+  }
   void positional(const char* name, std::vector<std::string>* values, const char* help, bool required) override {
     app_.add_option(name, *values, help)->required(required);
   }

@@ -14,6 +14,7 @@ class Arguments {
  public:
   virtual ~Arguments() = default;
   virtual void positional(const char* name, std::string* value, const char* help, bool required = true) = 0;
+  virtual void positional(const char* name, std::optional<std::string>* value, const char* help) = 0;
   virtual void positional(const char* name, std::vector<std::string>* values, const char* help, bool required = true) = 0;
   virtual void option(const char* name, std::string* value, const char* help, bool required = false) = 0;
   virtual void option(const char* name, std::optional<std::string>* value, const char* help) = 0;
