@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# A new user's way: synthetic data, check, split, train, predict, evaluate, look, convert. Through the real program.
+. "$(dirname "$0")/lib.sh"
+SMALL=(--set model.base_channels=8 --set model.depth=3 --set data.image_size=64 --set solver.max_iterations=30 --set eval.every=10)
+
+expect 0 "6 images" "$GLIA" synth --out cells --images 6 --size 96x128 --style fluorescence --seed 3
+file cells/train.csv
+before=$(hash_of cells)
+expect 0 "6 images" "$GLIA" check-data cells
+expect 0 "" "$GLIA" split cells --out parts --val 0.33 --seed 1
+file parts/annotation_all.json parts/annotation_train.json parts/annotation_val.json
+
+expect 0 "" "$GLIA" train unet --data cells --out run "${SMALL[@]}"
+file run/config.toml run/metrics.jsonl run/results.csv run/train.log run/annotation_train.json run/annotation_val.json \
+  run/checkpoints/last.safetensors run/checkpoints/best.safetensors
+if ls run/events.out.tfevents* >/dev/null 2>&1; then pass; else fail "no TensorBoard events"; fi
+if [ "$(wc -l <run/metrics.jsonl)" = 30 ]; then pass; else fail "metrics.jsonl has $(wc -l <run/metrics.jsonl) lines, want 30"; fi
+if ls run/pictures/*.png >/dev/null 2>&1; then pass; else fail "no pictures"; fi
+
+expect 2 "--overwrite" "$GLIA" train unet --data cells --out run "${SMALL[@]}"
+expect 2 "solver.lr" "$GLIA" train unet --data cells --out run "${SMALL[@]}" --resume auto --set solver.lr=0.5
+expect 0 "" "$GLIA" train unet --data cells --out run "${SMALL[@]}" --resume auto --set solver.max_iterations=36
+if [ "$(wc -l <run/metrics.jsonl)" = 36 ]; then pass; else fail "after resuming metrics.jsonl has $(wc -l <run/metrics.jsonl) lines"; fi
+
+expect 0 "" "$GLIA" predict run/checkpoints/best.safetensors --images cells --out found \
+  --write labels,overlay,coco,submission,cells,rois,geojson
+file found/submission.csv found/predictions.json found/cells.csv
+expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found --json scores.json
+file scores.json
+expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found/submission.csv --json again.json
+holds "$(number scores.json map_iou) == $(number again.json map_iou)"
+expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found/predictions.json
+expect 0 "" "$GLIA" evaluate --truth cells --pred cells/labels --json perfect.json
+holds "$(number perfect.json map_iou) > 0.9"
+expect 0 "" "$GLIA" show cells --out looked
+expect 0 "" "$GLIA" show found --images cells --out looked2
+if ls looked/*.png looked2/*.png >/dev/null 2>&1; then pass; else fail "show wrote no pictures"; fi
+
+expect 0 "" "$GLIA" convert cells cells.json
+expect 0 "6 images" "$GLIA" check-data cells.json --images cells/train
+expect 0 "" "$GLIA" convert cells as_labels --to labels
+expect 0 "" "$GLIA" evaluate --truth cells --pred cells.json
+expect 0 "conv2d.weight" "$GLIA" inspect run/checkpoints/best.safetensors
+expect 0 "0 of" "$GLIA" inspect run/checkpoints/best.safetensors run/checkpoints/best.safetensors
+expect 1 "differs by" "$GLIA" inspect run/checkpoints/best.safetensors run/checkpoints/step-000010.safetensors
+expect 0 "SIMD" "$GLIA" doctor
+expect 0 "" "$GLIA" bench step unet --mode infer --size 64x64 --batch 1 --seconds 0.1 --json bench.json
+file bench.json
+holds "$(number bench.json median_s) > 0"
+if [ "$before" = "$(hash_of cells)" ]; then pass; else fail "the input folder was changed"; fi
+finish

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# What a user gets for mistakes: the exit code, a phrase that helps, and nothing half-written.
+. "$(dirname "$0")/lib.sh"
+SMALL=(--set model.base_channels=8 --set model.depth=2 --set data.image_size=32 --set solver.max_iterations=2)
+"$GLIA" synth --out cells --images 3 --size 64x64 --style fluorescence --quiet || exit 1
+
+# usage and configuration: 2
+expect 2 "did you mean 'train'" "$GLIA" trian
+expect 2 "did you mean '--data'" "$GLIA" train unet --dta cells --out run
+expect 2 "" "$GLIA" train unet --data cells
+expect 2 "solver.lr" "$GLIA" train unet --data cells --out run --set solver.lrr=1
+expect 2 "solver.lr" "$GLIA" train unet --data cells --out run --set solver.lr=fast
+expect 2 "batch_size" "$GLIA" train unet --data cells --out run --set solver.batch_size=0
+expect 2 "val_fraction" "$GLIA" train unet --data cells --out run --set data.val_fraction=1
+expect 2 "image_size" "$GLIA" train unet --data cells --out run --set data.image_size=250
+expect 2 "did you mean 'unet'" "$GLIA" train unett --data cells --out run
+expect 2 "" "$GLIA" synth --out x --size 0x5
+expect 2 "style" "$GLIA" synth --out x --style brightfield
+printf '[solver]\nlr = "high"\n' >bad.toml
+expect 2 "bad.toml:2" "$GLIA" train bad.toml --data cells --out run
+printf '[solver\n' >broken.toml
+expect 2 "broken.toml" "$GLIA" train broken.toml --data cells --out run
+expect 7 "not built" "$GLIA" train unet --data cells --out run --device cuda
+expect 2 "device" "$GLIA" train unet --data cells --out run --device gpu
+absent run x
+
+# data: 3
+expect 3 "" "$GLIA" check-data nowhere
+mkdir empty
+expect 3 "empty" "$GLIA" train unet --data empty --out run "${SMALL[@]}"
+cp -r cells damaged
+head -c 100 cells/train/"$(ls cells/train | head -1)" >damaged/train/"$(ls cells/train | head -1)"
+expect 3 "$(ls cells/train | head -1)" "$GLIA" check-data damaged
+cp -r cells odd
+sed -i '2s/,\([0-9]* \)/,7 \1/' odd/train.csv
+expect 3 "train.csv:2" "$GLIA" check-data odd
+cp -r cells lost
+rm lost/train/"$(ls cells/train | head -1)"
+expect 3 "$(ls cells/train | head -1 | sed 's/.png//')" "$GLIA" check-data lost
+mkdir several && cp -r cells/train several/images && echo '{}' >several/a.json && echo '{}' >several/b.json
+expect 3 "a.json" "$GLIA" check-data several
+head -1 cells/train.csv >none.csv && mkdir -p noann/train && cp cells/train/* noann/train && cp none.csv noann/train.csv
+expect 3 "annotation" "$GLIA" train unet --data noann --out run "${SMALL[@]}"
+echo junk >junk.safetensors
+expect 3 "junk.safetensors" "$GLIA" predict junk.safetensors --images cells --out p
+expect 3 "" "$GLIA" inspect junk.safetensors
+expect 4 "no.safetensors" "$GLIA" predict no.safetensors --images cells --out p
+absent p
+
+# one image trains without validation, with a warning
+mkdir -p single/train
+only=$(ls cells/train | head -1)
+cp cells/train/"$only" single/train/
+{ head -1 cells/train.csv; grep "^${only%.png}," cells/train.csv; } >single/train.csv
+expect 0 "without validation" "$GLIA" train unet --data single --out run1 "${SMALL[@]}"
+
+# writing: 4
+if [ "$(id -u)" = 0 ] && mkdir -p tiny && mount -t tmpfs -o size=256k tmpfs tiny 2>/dev/null; then
+  expect 4 "No space left" "$GLIA" train unet --data cells --out tiny/run "${SMALL[@]}"
+  expect 4 "No space left" "$GLIA" synth --out tiny/more --images 20 --size 256x256
+  umount tiny
+fi
+touch plain
+expect 4 "plain" "$GLIA" train unet --data cells --out plain/run "${SMALL[@]}"
+
+# the memory cap: 6, with the largest tensors named
+expect 6 "largest live tensors" "$GLIA" train unet --data cells --out capped "${SMALL[@]}" --mem-limit 300K
+
+# divergence: 5, weights stay finite
+expect 5 "non-finite" "$GLIA" train unet --data cells --out wild "${SMALL[@]}" --set solver.optimizer=sgd --set solver.lr=1e30 \
+  --set solver.max_iterations=20
+
+# an interrupt saves and exits with 130; the run goes on
+"$GLIA" train unet --data cells --out stopped "${SMALL[@]}" --set solver.max_iterations=100000 >out.txt 2>&1 &
+pid=$!
+for _ in $(seq 100); do
+  [ -f stopped/metrics.jsonl ] && [ "$(wc -l <stopped/metrics.jsonl)" -gt 3 ] && break
+  sleep 0.1
+done
+kill -INT "$pid"
+code=0
+wait "$pid" || code=$?
+if [ "$code" = 130 ]; then pass; else fail "interrupted training ended with $code instead of 130"; fi
+file stopped/checkpoints/last.safetensors
+expect 0 "" "$GLIA" train unet --data cells --out stopped "${SMALL[@]}" --resume auto --set solver.max_iterations=100000 --set solver.max_epochs=1
+finish
