@@ -153,7 +153,8 @@ size_t parse_bytes(const std::string& text) {
 
 std::pair<int64_t, int64_t> parse_size(const std::string& text, const char* option) {
   const auto number = [&](const std::string& part) -> int64_t {
-    const bool digits = !part.empty() && part.size() <= 6 && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits =
+        !part.empty() && part.size() <= 6 && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
     if (!digits || std::stoll(part) < 1) throw UsageError("{} '{}': want HxW such as 520x704, or one number", option, text);
     return std::stoll(part);
   };
@@ -166,8 +167,9 @@ int run_program(int argc, char** argv, const std::vector<Command>& commands) {
   CLI::App app("glia: cell instance segmentation, from images and run-length masks to trained models and predictions", "glia");
   app.set_version_flag("--version", "glia 0.1.0");
   app.require_subcommand(0, 1);
-  app.footer("glia COMMAND --help shows an example and the options of a command.\nExit codes: 0 ok, 1 internal error, 2 usage or "
-             "config, 3 data, 4 I/O, 5 diverged, 6 out of memory, 7 device, 130 interrupted.");
+  app.footer(
+      "glia COMMAND --help shows an example and the options of a command.\nExit codes: 0 ok, 1 internal error, 2 usage or "
+      "config, 3 data, 4 I/O, 5 diverged, 6 out of memory, 7 device, 130 interrupted.");
   const auto formatter = std::make_shared<HelpFormatter>();
   formatter->column_width(32);
   app.formatter(formatter);
