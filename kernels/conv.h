@@ -114,8 +114,7 @@ void force_conv_algorithm(const ConvAlgorithm* algorithm);
 
 }  // namespace cpu
 
-inline constexpr Variants<Conv2d::Forward> Conv2d::forward{
-    .name = "conv2d", .reference = reference::conv2d, .cpu = cpu::conv2d};
+inline constexpr Variants<Conv2d::Forward> Conv2d::forward{.name = "conv2d", .reference = reference::conv2d, .cpu = cpu::conv2d};
 inline constexpr Variants<Conv2d::Backward> Conv2d::backward{
     .name = "conv2d_backward", .reference = reference::conv2d_backward, .cpu = cpu::conv2d_backward};
 inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{

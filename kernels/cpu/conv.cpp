@@ -24,19 +24,36 @@ std::vector<Tap> forward_taps(const ConvGeometry& g) {
 }
 
 Epilogue group_epilogue(const ConvEpilogue& e, int64_t first, int64_t residual_first) {
-  return {.scale = e.scale ? e.scale + first : nullptr, .bias = e.bias ? e.bias + first : nullptr,
-          .residual = e.residual ? e.residual + residual_first : nullptr, .relu = e.relu};
+  return {.scale = e.scale ? e.scale + first : nullptr,
+          .bias = e.bias ? e.bias + first : nullptr,
+          .residual = e.residual ? e.residual + residual_first : nullptr,
+          .relu = e.relu};
 }
 
 void gemm_forward(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e, float* y) {
   std::vector<ImplicitGemm> problems;
   for (int64_t group = 0; group < g.groups; ++group) {
     const int64_t k = group * g.k_group(), filter = g.r * g.s * g.c_group();
-    ImplicitGemm m{.a = x + group * g.c_group(), .images = g.n, .h = g.h, .w = g.w, .a_pixel = g.c,
-                   .stride_h = g.stride[0], .stride_w = g.stride[1], .taps = forward_taps(g), .inner = g.c_group(),
-                   .b = w + k * filter, .b_inner = 1, .b_column = filter,
-                   .d = y + k, .p = g.p, .q = g.q, .columns = g.k_group(),
-                   .d_image = g.p * g.q * g.k, .d_row = g.q * g.k, .d_pixel = g.k, .epilogue = group_epilogue(e, k, k)};
+    ImplicitGemm m{.a = x + group * g.c_group(),
+                   .images = g.n,
+                   .h = g.h,
+                   .w = g.w,
+                   .a_pixel = g.c,
+                   .stride_h = g.stride[0],
+                   .stride_w = g.stride[1],
+                   .taps = forward_taps(g),
+                   .inner = g.c_group(),
+                   .b = w + k * filter,
+                   .b_inner = 1,
+                   .b_column = filter,
+                   .d = y + k,
+                   .p = g.p,
+                   .q = g.q,
+                   .columns = g.k_group(),
+                   .d_image = g.p * g.q * g.k,
+                   .d_row = g.q * g.k,
+                   .d_pixel = g.k,
+                   .epilogue = group_epilogue(e, k, k)};
     if (is_pointwise(g)) m.images = m.h = m.p = 1, m.w = m.q = g.n * g.h * g.w;
     problems.push_back(std::move(m));
   }
@@ -64,11 +81,23 @@ void gemm_data_gradient(const ConvGeometry& g, const float* dy, const float* w, 
     for (int64_t i = 0; i < std::min(g.stride[0], g.h); ++i)
       for (int64_t j = 0; j < std::min(g.stride[1], g.w); ++j) {
         const int64_t c = group * g.c_group(), filter = g.r * g.s * g.c_group(), first = (i * g.w + j) * g.c + c;
-        ImplicitGemm m{.a = dy + group * g.k_group(), .images = g.n, .h = g.p, .w = g.q, .a_pixel = g.k, .inner = g.k_group(),
-                       .b = w + group * g.k_group() * filter, .b_inner = filter, .b_column = 1,
-                       .d = dx + first, .p = (g.h - i + g.stride[0] - 1) / g.stride[0], .q = (g.w - j + g.stride[1] - 1) / g.stride[1],
-                       .columns = g.c_group(), .d_image = g.h * g.w * g.c, .d_row = g.stride[0] * g.w * g.c,
-                       .d_pixel = g.stride[1] * g.c, .epilogue = group_epilogue(e, c, first)};
+        ImplicitGemm m{.a = dy + group * g.k_group(),
+                       .images = g.n,
+                       .h = g.p,
+                       .w = g.q,
+                       .a_pixel = g.k,
+                       .inner = g.k_group(),
+                       .b = w + group * g.k_group() * filter,
+                       .b_inner = filter,
+                       .b_column = 1,
+                       .d = dx + first,
+                       .p = (g.h - i + g.stride[0] - 1) / g.stride[0],
+                       .q = (g.w - j + g.stride[1] - 1) / g.stride[1],
+                       .columns = g.c_group(),
+                       .d_image = g.h * g.w * g.c,
+                       .d_row = g.stride[0] * g.w * g.c,
+                       .d_pixel = g.stride[1] * g.c,
+                       .epilogue = group_epilogue(e, c, first)};
         for (const auto& [dh, r] : phase_taps(g, 0, i))
           for (const auto& [dw, s] : phase_taps(g, 1, j)) m.taps.push_back({dh, dw, (r * g.s + s) * g.c_group()});
         if (is_pointwise(g)) m.images = m.h = m.p = 1, m.w = m.q = g.n * g.h * g.w;
@@ -81,9 +110,22 @@ void gemm_weight_gradient(const ConvGeometry& g, const float* x, const float* dy
   std::vector<PixelSum> problems;
   for (int64_t group = 0; group < g.groups; ++group) {
     const int64_t k = group * g.k_group(), filter = g.r * g.s * g.c_group();
-    PixelSum sum{.x = x + group * g.c_group(), .images = g.n, .h = g.h, .w = g.w, .x_pixel = g.c, .channels = g.c_group(),
-                 .g = dy + k, .p = g.p, .q = g.q, .g_pixel = g.k, .rows = g.k_group(),
-                 .stride_h = g.stride[0], .stride_w = g.stride[1], .taps = forward_taps(g), .d = dw + k * filter, .d_row = filter};
+    PixelSum sum{.x = x + group * g.c_group(),
+                 .images = g.n,
+                 .h = g.h,
+                 .w = g.w,
+                 .x_pixel = g.c,
+                 .channels = g.c_group(),
+                 .g = dy + k,
+                 .p = g.p,
+                 .q = g.q,
+                 .g_pixel = g.k,
+                 .rows = g.k_group(),
+                 .stride_h = g.stride[0],
+                 .stride_w = g.stride[1],
+                 .taps = forward_taps(g),
+                 .d = dw + k * filter,
+                 .d_row = filter};
     if (is_pointwise(g)) sum.images = 1, sum.h = sum.p = g.n * g.h;
     problems.push_back(std::move(sum));
   }
@@ -91,8 +133,8 @@ void gemm_weight_gradient(const ConvGeometry& g, const float* x, const float* dy
 }
 
 constexpr ConvAlgorithm algorithms[] = {
-    {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; }, depthwise_forward,
-     depthwise_data_gradient, depthwise_weight_gradient},
+    {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; },
+     depthwise_forward, depthwise_data_gradient, depthwise_weight_gradient},
     {"implicit_gemm", [](const ConvGeometry&, ConvPass) { return true; }, gemm_forward, gemm_data_gradient, gemm_weight_gradient},
 };
 
@@ -100,7 +142,8 @@ std::atomic<const ConvAlgorithm*> forced{nullptr};
 
 const ConvAlgorithm& choose(const ConvGeometry& g, ConvPass pass) {
   if (const ConvAlgorithm* wanted = forced.load(); wanted && wanted->applicable(g, pass)) return *wanted;
-  return *std::find_if(std::begin(algorithms), std::end(algorithms), [&](const ConvAlgorithm& a) { return a.applicable(g, pass); });
+  return *std::find_if(std::begin(algorithms), std::end(algorithms),
+                       [&](const ConvAlgorithm& a) { return a.applicable(g, pass); });
 }
 
 const float* data_or_null(const Tensor& t) { return t ? t.data<float>() : nullptr; }
@@ -109,8 +152,12 @@ const float* data_or_null(const Tensor& t) { return t ? t.data<float>() : nullpt
 Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& scale, const Tensor& dy, Tensor* dbias,
                        Tensor* dresidual) {
   const bool masks = activation == Activation::relu;
-  OutputGradient pass{.rows = dy.shape().product(0, 3), .k = dy.dim(3), .dy = dy.data<float>(), .y = masks ? y.data<float>() : nullptr,
-                      .scale = data_or_null(scale), .masked = dresidual ? dresidual->data<float>() : nullptr,
+  OutputGradient pass{.rows = dy.shape().product(0, 3),
+                      .k = dy.dim(3),
+                      .dy = dy.data<float>(),
+                      .y = masks ? y.data<float>() : nullptr,
+                      .scale = data_or_null(scale),
+                      .masked = dresidual ? dresidual->data<float>() : nullptr,
                       .sums = dbias ? dbias->data<float>() : nullptr};
   Tensor result = dy;
   if (scale) {
@@ -132,18 +179,20 @@ void force_conv_algorithm(const ConvAlgorithm* algorithm) { forced.store(algorit
 void conv2d(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale, const Tensor& residual,
             Tensor& y) {
   const ConvGeometry g = geometry(op, x, w, y);
-  const ConvEpilogue e{.scale = data_or_null(scale), .bias = data_or_null(bias), .residual = data_or_null(residual),
+  const ConvEpilogue e{.scale = data_or_null(scale),
+                       .bias = data_or_null(bias),
+                       .residual = data_or_null(residual),
                        .relu = op.activation == Activation::relu};
   choose(g, ConvPass::forward).forward(g, x.data<float>(), w.data<float>(), e, y.data<float>());
 }
 
 void conv2d_backward(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor&, const Tensor& scale, const Tensor&,
-                     const Tensor& y, const Tensor& dy, Tensor* dx, Tensor* dw, Tensor* dbias, Tensor* dscale, Tensor* dresidual) {
+                     const Tensor& y, const Tensor& dy, Tensor* dx, Tensor* dw, Tensor* dbias, Tensor* dscale,
+                     Tensor* dresidual) {
   GLIA_CHECK(!dscale, "conv2d: scale is a constant and has no gradient; train an affine layer of its own instead");
   const ConvGeometry g = geometry(op, x, w, dy);
   const Tensor dsum = output_gradient(op.activation, y, scale, dy, dbias, dresidual);
-  if (dx)
-    choose(g, ConvPass::data_gradient).data_gradient(g, dsum.data<float>(), w.data<float>(), {}, dx->data<float>());
+  if (dx) choose(g, ConvPass::data_gradient).data_gradient(g, dsum.data<float>(), w.data<float>(), {}, dx->data<float>());
   if (dw) choose(g, ConvPass::weight_gradient).weight_gradient(g, x.data<float>(), dsum.data<float>(), dw->data<float>());
 }
 

@@ -71,8 +71,8 @@ void data_gradient(const ConvGeometry& g, const float* dy, const float* w, const
             const int64_t p = h + g.before[0] - r * g.dilation[0], q = v + g.before[1] - s * g.dilation[1];
             if (p < 0 || p % g.stride[0] != 0 || p / g.stride[0] >= g.p) continue;
             if (q < 0 || q % g.stride[1] != 0 || q / g.stride[1] >= g.q) continue;
-            add_product(dy + ((n * g.p + p / g.stride[0]) * g.q + q / g.stride[1]) * g.c, filter.data() + (r * g.s + s) * g.c, out,
-                        g.c);
+            add_product(dy + ((n * g.p + p / g.stride[0]) * g.q + q / g.stride[1]) * g.c, filter.data() + (r * g.s + s) * g.c,
+                        out, g.c);
           }
         finish(e, (row * g.w + v) * g.c, g.c, out);
       }

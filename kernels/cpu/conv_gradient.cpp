@@ -46,9 +46,8 @@ void run_pass(const OutputGradient& pass) {
   const int64_t chunks = num_chunks(pass.rows, grain);
   const Tensor partial = Tensor::zeros({pass.sums ? chunks : 0, pass.k});
   float* sums = partial.data<float>();
-  parallel_for(pass.rows, grain, [&](int64_t begin, int64_t end) {
-    body(pass, begin, end, pass.sums ? sums + begin / grain * pass.k : nullptr);
-  });
+  parallel_for(pass.rows, grain,
+               [&](int64_t begin, int64_t end) { body(pass, begin, end, pass.sums ? sums + begin / grain * pass.k : nullptr); });
   if (!pass.sums) return;
   std::fill(pass.sums, pass.sums + pass.k, 0.0f);
   for (int64_t i = 0; i < chunks; ++i)

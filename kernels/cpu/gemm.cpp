@@ -29,7 +29,8 @@ std::vector<Run> runs_of(const ImplicitGemm& g) {
   std::vector<Run> runs;
   for (size_t t = 0; t < g.taps.size(); ++t) {
     const Tap& tap = g.taps[t];
-    const bool joins = t > 0 && g.a_pixel == g.inner && g.a_inner == 1 && tap.dh == g.taps[t - 1].dh && tap.dw == g.taps[t - 1].dw + 1;
+    const bool joins =
+        t > 0 && g.a_pixel == g.inner && g.a_inner == 1 && tap.dh == g.taps[t - 1].dh && tap.dw == g.taps[t - 1].dw + 1;
     if (joins) {
       runs.back().length += g.inner;
     } else {
@@ -45,8 +46,8 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // equal. Flat: tiles are runs of pixels over all rows, which short rows need to fill a tile.
 struct Tiling {
   bool along_rows;
-  int64_t height;    // pixels per tile
-  int64_t per_row;   // tiles per row
+  int64_t height;   // pixels per tile
+  int64_t per_row;  // tiles per row
   int64_t count;
 };
 
@@ -54,7 +55,8 @@ Tiling tiling_of(const ImplicitGemm& g, int64_t max_height) {
   const int64_t pixels = g.images * g.p * g.q;
   const int64_t per_row = std::max<int64_t>(1, ceil_div(g.q, max_height));
   const int64_t height = std::max<int64_t>(1, ceil_div(g.q, per_row));
-  if (g.a_inner == 1 && 2 * height >= max_height) return {true, height, ceil_div(g.q, height), g.images * g.p * ceil_div(g.q, height)};
+  if (g.a_inner == 1 && 2 * height >= max_height)
+    return {true, height, ceil_div(g.q, height), g.images * g.p * ceil_div(g.q, height)};
   return {false, max_height, 0, ceil_div(pixels, max_height)};
 }
 
@@ -105,7 +107,7 @@ struct Piece {
 
 // Where the sums of one tile and one panel go.
 struct Target {
-  float* d;                // of column 0 of the panel
+  float* d;  // of column 0 of the panel
   const float* residual;
   const int64_t* offsets;  // of the tile's pixels, in elements
   const float* affine;     // scales of the panel then biases, or null
@@ -302,7 +304,8 @@ class Tiles {
   void locate(int64_t t) {
     if (t == tile_) return;
     tile_ = t;
-    const int64_t first = tiling_.along_rows ? t / tiling_.per_row * g_.q + t % tiling_.per_row * tiling_.height : t * tiling_.height;
+    const int64_t first =
+        tiling_.along_rows ? t / tiling_.per_row * g_.q + t % tiling_.per_row * tiling_.height : t * tiling_.height;
     const int64_t end = tiling_.along_rows ? (t / tiling_.per_row + 1) * g_.q : g_.images * g_.p * g_.q;
     height_ = static_cast<int>(std::min(tiling_.height, end - first));
     int64_t q = first % g_.q, p = first / g_.q % g_.p, n = first / g_.q / g_.p;
@@ -415,8 +418,14 @@ void run_task(const Plan& plan, int64_t tile_begin, int64_t tile_end, int64_t co
     const bool last = k1 == total;
     for (const Panel& panel : panels)
       pack_panel(g, k0, k1, panel.column, panel.columns, panel.width, packed + panel.start * (k1 - k0));
-    Target target{.d = nullptr, .residual = nullptr, .offsets = tiles.offsets(), .affine = nullptr, .affine_bias = width, .valid = 0,
-                  .accumulate = k0 > 0 || e.accumulate, .relu = last && e.relu};
+    Target target{.d = nullptr,
+                  .residual = nullptr,
+                  .offsets = tiles.offsets(),
+                  .affine = nullptr,
+                  .affine_bias = width,
+                  .valid = 0,
+                  .accumulate = k0 > 0 || e.accumulate,
+                  .relu = last && e.relu};
     for (int64_t t = tile_begin; t < tile_end; ++t) {
       tiles.prepare(t, k0, k1);
       const auto& pieces = tiles.pieces();
@@ -451,7 +460,8 @@ void run_all(std::span<const ImplicitGemm> problems) {
       const int64_t column_part = task / count % parts.columns, pixel_part = task / count / parts.columns;
       const int64_t step = ceil_div(ceil_div(plan.g->columns, parts.columns), panel_width) * panel_width;
       const int64_t column = column_part * step, tile = pixel_part * plan.tiling.count / parts.pixels;
-      const int64_t column_end = std::min(plan.g->columns, column + step), tile_end = (pixel_part + 1) * plan.tiling.count / parts.pixels;
+      const int64_t column_end = std::min(plan.g->columns, column + step),
+                    tile_end = (pixel_part + 1) * plan.tiling.count / parts.pixels;
       if (column < column_end && tile < tile_end) run_task(plan, tile, tile_end, column, column_end);
     }
   });

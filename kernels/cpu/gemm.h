@@ -35,7 +35,7 @@ struct ImplicitGemm {
   int64_t a_pixel = 0, a_inner = 1;
   int64_t stride_h = 1, stride_w = 1;
   std::vector<Tap> taps{};  // sorted by (dh, dw) for speed; none: the sum is 0
-  int64_t inner = 0;      // channels per tap
+  int64_t inner = 0;        // channels per tap
   // b: element (tap, i, j) at b[tap.filter + i * b_inner + j * b_column].
   const float* b = nullptr;
   int64_t b_inner = 0, b_column = 1;

@@ -222,9 +222,9 @@ struct Round {
 
 // Image rows that the pixel rows of a round read, and where they lie in packed x.
 struct ImagePart {
-  int64_t n, p0, p1;    // pixel rows
-  int64_t h0, h1;       // image rows
-  int64_t start;        // in packed x, in image rows
+  int64_t n, p0, p1;  // pixel rows
+  int64_t h0, h1;     // image rows
+  int64_t start;      // in packed x, in image rows
 };
 
 std::vector<ImagePart> image_parts(const PixelSum& s, const Round& round) {
@@ -252,8 +252,8 @@ void pack_x(const PixelSum& s, const std::vector<ImagePart>& parts, const Panel&
     }
 }
 
-void stretches_of(const PixelSum& s, const std::vector<ImagePart>& parts, int64_t dh, const float* x, int64_t width, const float* g,
-                  int64_t height, int64_t first_row, std::vector<Stretch>& out) {
+void stretches_of(const PixelSum& s, const std::vector<ImagePart>& parts, int64_t dh, const float* x, int64_t width,
+                  const float* g, int64_t height, int64_t first_row, std::vector<Stretch>& out) {
   out.clear();
   for (const ImagePart& part : parts) {
     for (int64_t p = part.p0; p < part.p1; ++p) {
@@ -327,15 +327,16 @@ void run_all(std::span<const PixelSum> problems) {
   // Problems of one call are groups of one convolution: all alike.
   const PixelSum& s = *plans[0].s;
   const int64_t count = static_cast<int64_t>(plans.size()), d_size = s.rows * s.d_row;
-  const SumParts parts =
-      sum_parts_of(s.images * s.p, static_cast<double>(s.images * s.p * s.q), static_cast<int64_t>(plans[0].panels.size()),
-                   plans[0].blocks, static_cast<double>(d_size), static_cast<double>(s.rows),
-                   static_cast<double>(plans[0].panels.size() * panel_width), count);
+  const SumParts parts = sum_parts_of(
+      s.images * s.p, static_cast<double>(s.images * s.p * s.q), static_cast<int64_t>(plans[0].panels.size()), plans[0].blocks,
+      static_cast<double>(d_size), static_cast<double>(s.rows), static_cast<double>(plans[0].panels.size() * panel_width), count);
   const int64_t tasks = parts.pixels * parts.panels * parts.blocks;
   const int64_t partial_size = parts.pixels == 1 ? 0 : parts.pixels * d_size;
   const Tensor partial({count, partial_size});
   const std::span<float> all = partial.values<float>();
-  const auto partial_of = [&](int64_t i) { return all.subspan(static_cast<size_t>(i * partial_size), static_cast<size_t>(partial_size)); };
+  const auto partial_of = [&](int64_t i) {
+    return all.subspan(static_cast<size_t>(i * partial_size), static_cast<size_t>(partial_size));
+  };
   parallel_for(tasks * count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const Plan& plan = plans[static_cast<size_t>(t % count)];

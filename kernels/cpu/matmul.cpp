@@ -23,9 +23,20 @@ Matrix matrix(const Tensor& t, int64_t index, bool transpose) {
 
 // d (m, n), dense, = a (m, inner) b (inner, n).
 ImplicitGemm product(int64_t m, int64_t n, int64_t inner, const Matrix& a, const Matrix& b, float* d, const Epilogue& epilogue) {
-  return {.a = a.data, .w = m, .a_pixel = a.rows, .a_inner = a.columns, .taps = {Tap{}}, .inner = inner,
-          .b = b.data, .b_inner = b.rows, .b_column = b.columns,
-          .d = d, .q = m, .columns = n, .d_pixel = n, .epilogue = epilogue};
+  return {.a = a.data,
+          .w = m,
+          .a_pixel = a.rows,
+          .a_inner = a.columns,
+          .taps = {Tap{}},
+          .inner = inner,
+          .b = b.data,
+          .b_inner = b.rows,
+          .b_column = b.columns,
+          .d = d,
+          .q = m,
+          .columns = n,
+          .d_pixel = n,
+          .epilogue = epilogue};
 }
 
 void multiply(int64_t m, int64_t n, int64_t inner, const Matrix& a, const Matrix& b, float* d, const Epilogue& epilogue = {}) {
@@ -50,8 +61,17 @@ void linear_backward(const Linear&, const Tensor& x, const Tensor& w, const Tens
   }
   if (dw) {  // one pixel per row, a filter of one tap
     const int64_t in = dw->dim(1);
-    const PixelSum sum{.x = x.data<float>(), .h = rows, .x_pixel = in, .channels = in, .g = dy.data<float>(), .p = rows,
-                       .g_pixel = out, .rows = out, .taps = {Tap{}}, .d = dw->data<float>(), .d_row = in};
+    const PixelSum sum{.x = x.data<float>(),
+                       .h = rows,
+                       .x_pixel = in,
+                       .channels = in,
+                       .g = dy.data<float>(),
+                       .p = rows,
+                       .g_pixel = out,
+                       .rows = out,
+                       .taps = {Tap{}},
+                       .d = dw->data<float>(),
+                       .d_row = in};
     run(std::span(&sum, 1));
   }
   if (dbias) run(OutputGradient{.rows = rows, .k = out, .dy = dy.data<float>(), .sums = dbias->data<float>()});
@@ -68,7 +88,8 @@ void matmul(const Matmul& op, const Tensor& a, const Tensor& b, Tensor& y) {
 
 // With A = op(a) and B = op(b): dA = dy B^T and dB = A^T dy, summed over the products that a broadcast matrix takes part in; a
 // transposed matrix gets the transposed product.
-void matmul_backward(const Matmul& op, const Tensor& a, const Tensor& b, const Tensor&, const Tensor& dy, Tensor* da, Tensor* db) {
+void matmul_backward(const Matmul& op, const Tensor& a, const Tensor& b, const Tensor&, const Tensor& dy, Tensor* da,
+                     Tensor* db) {
   const MatmulPlan plan = matmul_plan(op, a.shape(), b.shape());
   for (Tensor* t : {da, db})
     if (t) t->fill(0);
