@@ -57,6 +57,8 @@ auto apply(const Op& op, const In&... in) {
   std::array<Tensor, outputs> out;
   for (size_t i = 0; i < outputs; ++i) out[i] = Tensor(specs[i].shape, specs[i].dtype, device);
   std::apply([&](auto&... o) { Op::forward.pick(device, specs[0].dtype)(op, in..., o...); }, out);
+  if (OpObserver* observer = op_observer()) [[unlikely]]
+    observer->after_forward(Op::forward.name, std::array<Tensor, sizeof...(In)>{in...}, out[0]);
 
   if constexpr (detail::Differentiable<Op>) {
     if (grad_enabled() && (wants_grad(in) || ...)) {
@@ -105,6 +107,7 @@ Tensor apply_list(const Op& op, std::span<const Tensor> xs) {
   const TensorSpec spec = op.infer(xs);
   Tensor y(spec.shape, spec.dtype, device);
   Op::forward.pick(device, spec.dtype)(op, xs, y);
+  if (OpObserver* observer = op_observer()) [[unlikely]] observer->after_forward(Op::forward.name, xs, y);
   bool wanted = false;
   for (const Tensor& x : xs) wanted = wanted || wants_grad(x);
   if (!grad_enabled() || !wanted) return y;

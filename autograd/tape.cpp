@@ -11,6 +11,7 @@ namespace {
 using Edge = std::shared_ptr<GradRecord>;
 
 thread_local bool recording = true;
+thread_local OpObserver* observer = nullptr;
 
 // Depth-first post-order without recursion, so that a deep network cannot overflow the stack.
 std::vector<Edge> topological_order(const Edge& root) {
@@ -46,6 +47,7 @@ void pull(const Node& node, const Tensor& dy) {
   }
   const MemoryScope scope(node.name);
   node.pull(dy, wanted);
+  if (observer) observer->after_backward(node, grads);
   for (size_t i = 0; i < n; ++i) {
     if (!wanted[i]) continue;
     GradRecord& record = *node.inputs[i];
@@ -74,6 +76,13 @@ void zero_grad(const Tensor& t) {
 NoGrad::NoGrad() : previous_(std::exchange(recording, false)) {}
 NoGrad::~NoGrad() { recording = previous_; }
 bool grad_enabled() { return recording; }
+
+OpObserver::OpObserver() {
+  GLIA_CHECK(!observer, "tape: a second observer on one thread");
+  observer = this;
+}
+OpObserver::~OpObserver() { observer = nullptr; }
+OpObserver* op_observer() { return observer; }
 
 void backward(const Tensor& y, const Tensor& dy) {
   GLIA_CHECK(wants_grad(y), "backward: no gradient was recorded for this value (is it inside NoGrad, or without parameters?)");

@@ -53,6 +53,19 @@ class NoGrad {
 };
 bool grad_enabled();
 
+// Sees every op that this thread runs while the object lives: how the op behind a NaN is found. One at a time.
+class OpObserver {
+ public:
+  OpObserver();
+  virtual ~OpObserver();
+  OpObserver(const OpObserver&) = delete;
+  OpObserver& operator=(const OpObserver&) = delete;
+
+  virtual void after_forward(const char* op, std::span<const Tensor> inputs, const Tensor& output) = 0;
+  virtual void after_backward(const Node& node, std::span<const Tensor> gradients) = 0;  // absent where not wanted
+};
+OpObserver* op_observer();  // null, almost always
+
 // Adds d(sum of y*dy)/d(leaf) to the gradient of every leaf that y depends on, and frees the graph. `dy` defaults to 1 for a y of
 // one element. Throws when y was not recorded, or its graph has been used already.
 void backward(const Tensor& y, const Tensor& dy = {});

@@ -266,9 +266,10 @@ void check_config(const Config& c) {
   const ImageSize size = c.data.image_size;
   if ((size.height == 0) != (size.width == 0)) fail("data.image_size", "one side is 0; 0 stands for the image's own size");
   if (size.height && (size.height % 2 || size.width % 2)) fail("data.image_size", "sides must be even: the network pools by 2");
-  if (c.model.name != "unet_original" && (size.height % factor || size.width % factor))
+  const bool needs_factor = c.model.name == "unet_keras" || c.model.name == "unet_dsb";
+  if (needs_factor && (size.height % factor || size.width % factor))
     fail("data.image_size", fmt::format("sides must be divisible by {} (2^depth, model.depth = {})", factor, c.model.depth));
-  if (c.model.name != "unet_original" && (c.model.tile.height % factor || c.model.tile.width % factor))
+  if (needs_factor && (c.model.tile.height % factor || c.model.tile.width % factor))
     fail("model.tile", fmt::format("sides must be divisible by {} (2^depth, model.depth = {})", factor, c.model.depth));
   const int64_t tile = std::min(c.model.tile.height, c.model.tile.width);
   if (tile && c.model.overlap >= tile) fail("model.overlap", fmt::format("must be smaller than a tile's side, {}", tile));

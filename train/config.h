@@ -32,6 +32,7 @@ struct ModelConfig {
   int64_t num_classes = 1;
   std::string head = "direct";
   std::string upsample = "transposed";
+  bool dropout = true;
   std::string target = "binary";
   int64_t border_width = 1;
   int64_t grow = 3;
@@ -94,6 +95,7 @@ struct SolverConfig {
   int64_t period = 0;
   double power = 0.9;
   double final_lr = 0;
+  std::string plateau_metric = "loss";
   int64_t plateau_patience = 10;
   double clip_norm = 0;
   double clip_value = 0;

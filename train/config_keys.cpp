@@ -47,6 +47,7 @@ void add_model(std::vector<ConfigKey>& keys) {
        row("model.num_classes", s, &M::num_classes, between(1, 1000), "object classes"),
        row("model.head", s, &M::head, one_of({"direct", "keras"}), "keras: a 3x3 convolution to 2 + ReLU before the last layer"),
        row("model.upsample", s, &M::upsample, one_of({"transposed", "bilinear"}), "unet_milesial's way up"),
+       row("model.dropout", s, &M::dropout, any, "dropout where the network has it"),
        row("model.target", s, &M::target, one_of({"binary", "border"}),
            "binary: cell or not; border: background, interior, border between touching cells"),
        row("model.border_width", s, &M::border_width, between(1, 100), "width of the contact border in pixels"),
@@ -106,7 +107,7 @@ void add_solver(std::vector<ConfigKey>& keys) {
   constexpr auto s = &Config::solver;
   keys.insert(
       keys.end(),
-      {row("solver.optimizer", s, &S::optimizer, one_of({"sgd", "adam", "keras_adam", "adamw", "rmsprop"}),
+      {row("solver.optimizer", s, &S::optimizer, one_of({"sgd", "keras_sgd", "adam", "keras_adam", "adamw", "radam", "rmsprop"}),
            "adam: PyTorch's epsilon; keras_adam: Keras' (epsilon outside the bias correction)"),
        row("solver.lr", s, &S::lr, between(0, 1e6), "learning rate"),
        row("solver.momentum", s, &S::momentum, between(0, 1), "of sgd and rmsprop"),
@@ -134,6 +135,7 @@ void add_solver(std::vector<ConfigKey>& keys) {
        row("solver.period", s, &S::period, between(0, big), "schedule cosine_restarts: steps of a cycle"),
        row("solver.power", s, &S::power, between(0, 100), "exponent of poly"),
        row("solver.final_lr", s, &S::final_lr, between(0, 1e6), "where the cosines end"),
+       row("solver.plateau_metric", s, &S::plateau_metric, any, "plateau: validation metric that must improve"),
        row("solver.plateau_patience", s, &S::plateau_patience, between(0, big),
            "plateau: evaluations without gain before lr falls"),
        row("solver.clip_norm", s, &S::clip_norm, between(0, 1e12), "largest norm of the gradient; 0: not clipped"),

@@ -1,0 +1,153 @@
+#include "train/divergence.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "autograd/tape.h"
+
+namespace glia {
+namespace {
+
+// Index of the first element that is not finite; -1 when all are.
+int64_t first_bad(const Tensor& t) {
+  const auto scan = [&](auto values) {
+    for (size_t i = 0; i < values.size(); ++i)
+      if (!std::isfinite(values[i])) return static_cast<int64_t>(i);
+    return int64_t(-1);
+  };
+  if (!t) return -1;
+  if (t.dtype() == DType::float32) return scan(t.values<float>());
+  if (t.dtype() == DType::float64) return scan(t.values<double>());
+  return -1;
+}
+
+double value_at(const Tensor& t, int64_t i) {
+  return t.dtype() == DType::float32 ? double(t.data<float>()[i]) : t.data<double>()[i];
+}
+
+// Remembers the first op whose result is not finite, and the parameter it worked with: that names the layer.
+class FirstBad : public OpObserver {
+ public:
+  explicit FirstBad(Module& model) {
+    for (const NamedTensor& p : model.parameters())
+      if (p.tensor->grad_record()) names_[p.tensor->grad_record().get()] = p.name;
+  }
+
+  void after_forward(const char* op, std::span<const Tensor> inputs, const Tensor& output) override {
+    std::vector<const GradRecord*> records;
+    for (const Tensor& t : inputs) records.push_back(t.grad_record().get());
+    look(op, "the output of", "forward", records, output);
+  }
+  void after_backward(const Node& node, std::span<const Tensor> gradients) override {
+    std::vector<const GradRecord*> records;
+    for (const auto& r : node.inputs) records.push_back(r.get());
+    for (const Tensor& g : gradients) look(node.name, "a gradient from", "backward", records, g);
+  }
+
+  std::string found;
+
+ private:
+  void look(const char* op, const char* what, const char* pass, const std::vector<const GradRecord*>& records, const Tensor& t) {
+    if (!found.empty()) return;
+    const int64_t i = first_bad(t);
+    if (i < 0) return;
+    std::string with;
+    for (const GradRecord* r : records) {
+      const auto it = names_.find(r);
+      if (it != names_.end()) with += (with.empty() ? " with " : ", ") + it->second;
+    }
+    found = fmt::format("{} {}{} ({}), shape {}: element {} is {}", what, op, with, pass, t.shape(), i, value_at(t, i));
+  }
+
+  std::map<const GradRecord*, std::string> names_;
+};
+
+}  // namespace
+
+Divergence::Divergence(Trainer& trainer, const StepRecord& record, const std::vector<Batch>& batches)
+    : trainer_(trainer), record_(record), batches_(batches) {}
+
+std::string Divergence::bad_parameter() {
+  for (const auto& named : {trainer_.model().parameters(), trainer_.model().buffers()})
+    for (const NamedTensor& t : named)
+      if (first_bad(*t.tensor) >= 0) return t.name;
+  return "";
+}
+
+std::string Divergence::bad_input() {
+  for (const Batch& batch : batches_) {
+    for (size_t k = 0; k < batch.tensors.size(); ++k) {
+      const Tensor& t = batch.tensors[k];
+      const int64_t i = first_bad(t);
+      if (i < 0) continue;
+      const int64_t n = static_cast<int64_t>(batch.examples.size());
+      if (t.rank() < 1 || t.dim(0) != n) return fmt::format("tensor {} of the batch", k);
+      return fmt::format("image {} (tensor {} of the batch)", batch.examples[size_t(i / (t.size() / n))].id, k);
+    }
+  }
+  return "";
+}
+
+std::string Divergence::bad_op() {
+  trainer_.optimizer().zero_grad();
+  FirstBad observer(trainer_.model());
+  for (size_t i = 0; i < batches_.size() && observer.found.empty(); ++i) {
+    StepRecord again;
+    const Tensor total = trainer_.forward(batches_[i], static_cast<int64_t>(i), again);
+    if (!observer.found.empty()) break;
+    for (const auto& [name, value] : again.terms)
+      if (!std::isfinite(value)) return fmt::format("loss {}", name);
+    backward(total);
+  }
+  return observer.found;
+}
+
+std::string Divergence::causes(const std::string& parameter, const std::string& input, const std::string& op) const {
+  std::vector<std::string> lines;
+  if (!input.empty()) lines.push_back(fmt::format("{} holds numbers that are not finite: look at its file", input));
+  if (!parameter.empty()) lines.push_back(fmt::format("{} was not finite before the step: bad initial weights", parameter));
+  const std::vector<double>& norms = trainer_.recent_norms_;
+  if (norms.size() >= 2) {
+    std::vector<double> sorted = norms;
+    std::sort(sorted.begin(), sorted.end());
+    const double median = sorted[sorted.size() / 2];
+    if (norms.back() > 10 * median)
+      lines.push_back(
+          fmt::format("the gradient grew {:.0f} times over its median: lower solver.lr ({:g}), or set solver.clip_norm",
+                      norms.back() / std::max(median, 1e-300), record_.lr));
+  }
+  if (lines.empty()) {
+    lines.push_back(fmt::format("the learning rate {:g} is too high for batches of {}: lower solver.lr, or set solver.clip_norm",
+                                record_.lr, record_.images));
+    if (op.find("backward") != std::string::npos)
+      lines.push_back("an operation whose derivative is infinite where it was used, such as a root or a logarithm at 0");
+  }
+  return fmt::format("  likely cause: {}", fmt::join(lines, "\n  or: "));
+}
+
+std::string Divergence::report() {
+  const std::string parameter = bad_parameter(), input = bad_input();
+  std::string op = bad_op();
+  const bool in_loss = !std::isfinite(record_.loss);
+  std::string text = fmt::format("step {}: the {} is not finite ({}); the update was not applied and the weights are as before\n",
+                                 record_.step, in_loss ? "loss" : "gradient", in_loss ? record_.loss : record_.grad_norm);
+  if (!parameter.empty()) op = fmt::format("parameter {}, before the step", parameter);
+  if (!input.empty()) op = fmt::format("{}, before the step", input);
+  text += fmt::format("  first tensor that is not finite: {}\n", op.empty() ? "none when the step was run again" : op);
+  std::vector<std::string> terms, images, norms;
+  for (const auto& [name, value] : record_.terms) terms.push_back(fmt::format("{} {}", name, value));
+  for (const Batch& batch : batches_)
+    for (const Example& e : batch.examples) images.push_back(e.id);
+  for (const double n : trainer_.recent_norms_) norms.push_back(fmt::format("{:.3g}", n));
+  if (norms.size() > 5) norms.erase(norms.begin(), norms.end() - 5);
+  text +=
+      fmt::format("  loss terms: {}\n  images: {} (epoch {})\n", fmt::join(terms, ", "), fmt::join(images, ", "), record_.epoch);
+  text += fmt::format("  learning rate {:g}; gradient norms of the steps before: {}\n", record_.lr,
+                      norms.empty() ? "none" : fmt::format("{}", fmt::join(norms, ", ")));
+  return text + causes(parameter, input, op);
+}
+
+}  // namespace glia

@@ -1,0 +1,149 @@
+#include "train/hooks.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "tensor/error.h"
+#include "tensor/memory.h"
+
+namespace glia {
+namespace {
+
+void add_to(NamedValues& sums, const std::string& name, double value) {
+  for (auto& [known, sum] : sums)
+    if (known == name) {
+      sum += value;
+      return;
+    }
+  sums.emplace_back(name, value);
+}
+
+double images_per_second(const StepRecord& r) { return static_cast<double>(r.images) / std::max(r.seconds, 1e-9); }
+
+}  // namespace
+
+std::optional<double> Evaluation::find(const std::string& metric) const {
+  for (const auto& [name, value] : values)
+    if (name == metric) return value;
+  return std::nullopt;
+}
+
+void BestHook::after_evaluation(RunContext&, Evaluation& e) {
+  const auto value = e.find(metric_);
+  if (!value || std::isnan(*value)) return;
+  if (value_ && !(higher_is_better(metric_) ? *value > *value_ : *value < *value_)) return;
+  value_ = value;
+  step_ = e.step;
+  e.best = true;
+}
+
+void BestHook::save(TrainingState& state) const {
+  state.set("best.metric", metric_);
+  if (value_) state.set("best.value", *value_);
+  state.set("best.step", step_);
+}
+
+void BestHook::load(const TrainingState& state) {
+  if (state.text("best.metric") != metric_) return;  // another metric than before: its best is still to come
+  value_ = state.number("best.value");
+  step_ = state.integer("best.step", 0);
+}
+
+std::string BestHook::text() const { return value_ ? fmt::format("{} {:.5g} at step {}", metric_, *value_, step_) : ""; }
+
+EarlyStoppingHook::EarlyStoppingHook(const EarlyStoppingConfig& c)
+    : rule_{.metric = c.metric, .patience = c.patience, .min_delta = c.min_delta, .start_from = c.start_from} {}
+
+std::string EarlyStoppingHook::reason() const {
+  return fmt::format("stopped early: {} has not improved on {:.5g} for {} evaluations", rule_.metric, rule_.best.value_or(NAN),
+                     rule_.wait);
+}
+
+void EarlyStoppingHook::start(RunContext& context) {
+  if (rule_.exhausted()) context.stop_reason = reason();
+}
+
+void EarlyStoppingHook::after_evaluation(RunContext& context, Evaluation& e) {
+  if (e.at_end) return;
+  if (const auto value = e.find(rule_.metric); value && rule_.update(*value)) context.stop_reason = reason();
+}
+
+void PlateauHook::after_evaluation(RunContext& context, Evaluation& e) {
+  if (const auto value = e.find(metric_); value && !e.at_end) context.trainer.update_plateau(*value);
+}
+
+void LogHook::start(RunContext& context) {
+  steps_ = std::make_unique<StepLog>(context.folder / "metrics.jsonl", context.warn);
+  results_ = std::make_unique<ResultTable>(context.folder / "results.csv", context.warn);
+  steps_->start(context.first_step);
+  results_->start(context.first_step);
+}
+
+void LogHook::after_step(RunContext&, const StepRecord& r) {
+  steps_->write(r, memory_stats().peak_bytes);
+  add_to(sums_, "loss", r.loss);
+  for (const auto& [name, value] : r.terms) add_to(sums_, "loss_" + name, value);
+  lr_ = r.lr;
+  ++count_;
+}
+
+void LogHook::after_evaluation(RunContext&, Evaluation& e) {
+  NamedValues row{{"step", static_cast<double>(e.step)}, {"epoch", static_cast<double>(e.epoch)}};
+  for (const auto& [name, sum] : sums_) row.emplace_back(name, sum / static_cast<double>(std::max<int64_t>(count_, 1)));
+  row.emplace_back("lr", lr_);
+  row.emplace_back("memory", static_cast<double>(memory_stats().peak_bytes));
+  for (const auto& [name, value] : e.values) row.emplace_back("val_" + name, value);
+  results_->add(row);
+  sums_.clear();
+  count_ = 0;
+}
+
+void LogHook::save(TrainingState& state) const {
+  std::string names;
+  for (const auto& [name, sum] : sums_) {
+    names += name + "\n";
+    state.set("log.sum." + name, sum);
+  }
+  state.set("log.names", names);
+  state.set("log.count", count_);
+  state.set("log.lr", lr_);
+}
+
+void LogHook::load(const TrainingState& state) {
+  const std::string names = state.text("log.names");
+  for (size_t at = 0, end; (end = names.find('\n', at)) != std::string::npos; at = end + 1) {
+    const std::string name = names.substr(at, end - at);
+    sums_.emplace_back(name, state.number("log.sum." + name).value_or(0));
+  }
+  count_ = state.integer("log.count", 0);
+  lr_ = state.number("log.lr").value_or(0);
+}
+
+void ProgressHook::start(RunContext& context) {
+  context.progress.start(context.first_step, context.total_steps, context.config.run.log_every);
+}
+
+void ProgressHook::after_step(RunContext& context, const StepRecord& r) {
+  context.progress.step(
+      r.step, fmt::format("epoch {}  loss {:.4f}  lr {:.3g}  {:.3g} images/s", r.epoch, r.loss, r.lr, images_per_second(r)));
+}
+
+void ProgressHook::after_evaluation(RunContext& context, Evaluation& e) {
+  std::string text = fmt::format("step {}  epoch {}  validation:", e.step, e.epoch);
+  for (const auto& [name, value] : e.values) text += fmt::format("  {} {:.4f}", name, value);
+  if (e.best) text += "  (best)";
+  context.say(text);
+}
+
+void PicturesHook::after_evaluation(RunContext& context, Evaluation& e) {
+  if (!e.best || !draw_) return;
+  try {
+    draw_(context.folder / "pictures", e.step);
+  } catch (const Error& error) {
+    context.warn(fmt::format("pictures: {}; the training goes on without them", error.what()));
+    draw_ = nullptr;
+  }
+}
+
+}  // namespace glia

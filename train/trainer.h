@@ -1,0 +1,101 @@
+#pragma once
+// Trainer: one optimizer step. It knows a module's parameters and `losses = model(batch)`, not which model. All randomness is a
+// function of (seed, step), and the place in the data is a function of the step, so a resumed training needs the weights, the
+// optimizer's state and the step, nothing else.
+//
+//   batch -> named losses -> weighted sum -> backward -> clip -> optimizer step -> moving average
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/loader.h"
+#include "nn/module.h"
+#include "nn/optimizer.h"
+#include "nn/schedule.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+
+namespace glia {
+
+using NamedLosses = std::vector<std::pair<std::string, Tensor>>;  // scalars that were recorded for backward
+using NamedValues = std::vector<std::pair<std::string, double>>;
+using LossFunction = std::function<NamedLosses(const Batch&)>;
+
+struct StepRecord {
+  int64_t step = 0;     // number of this step, from 1
+  int64_t epoch = 0;    // that it belongs to, from 1
+  double loss = 0;      // the weighted sum
+  NamedValues terms{};  // as the model gave them, unweighted
+  double lr = 0;
+  double grad_norm = 0;  // before clipping
+  double seconds = 0;    // the whole step
+  double data_wait = 0;  // seconds of it that were spent waiting for the loader
+  int64_t images = 0;
+  bool ends_epoch = false;
+};
+
+// What a step uses of the configuration.
+struct TrainerOptions {
+  OptimizerOptions optimizer;
+  std::vector<ParameterGroup> groups;
+  Schedule schedule;
+  std::optional<ReduceOnPlateau> plateau;
+  NumberMap loss_weights;  // a loss that is not named here has weight 1
+  uint64_t seed = 0;
+  int64_t accumulate = 1;
+  double clip_norm = 0;
+  double clip_value = 0;
+  double ema = 0;
+};
+
+// `total_steps`: where the schedule ends.
+TrainerOptions trainer_options(const Config& config, int64_t total_steps);
+
+class Trainer {
+ public:
+  // Model and loader must outlive the trainer, and nobody else may move the loader.
+  Trainer(Module& model, LossFunction losses, Loader& loader, TrainerOptions options);
+
+  // One step. Throws DivergedError, before anything is changed, when the loss or a gradient is not finite.
+  StepRecord step();
+
+  int64_t steps_done() const { return step_; }
+  int64_t epochs_done() const { return step_ * options_.accumulate / loader_->batches_per_epoch(); }
+  bool at_epoch_end() const;  // the last step finished an epoch
+  Module& model() { return *model_; }
+  Optimizer& optimizer() { return optimizer_; }
+
+  void update_plateau(double metric);  // schedule "plateau" hears of an evaluation
+  bool has_plateau() const { return options_.plateau.has_value(); }
+  void swap_average();  // exchanges weights and their moving average, if there is one
+
+  // Weights, optimizer, average, step, epoch and seed of a checkpoint, and back. DataError (with `source`) where they don't fit;
+  // UsageError when the data set has another number of batches than the one that the checkpoint was trained on.
+  void save(Checkpoint& checkpoint) const;
+  void load(const Checkpoint& checkpoint, const std::string& source);
+
+ private:
+  friend class Divergence;
+  double learning_rate() const;
+  std::vector<Tensor> copy_buffers() const;
+  void restore_buffers(const std::vector<Tensor>& copies) const;
+  Tensor forward(const Batch& batch, int64_t micro_step, StepRecord& record);
+  [[noreturn]] void diverged(const StepRecord& record, const std::vector<Batch>& batches, const std::vector<Tensor>& buffers);
+
+  Module* model_;
+  LossFunction losses_;
+  Loader* loader_;
+  TrainerOptions options_;
+  Optimizer optimizer_;
+  std::vector<NamedTensor> buffers_;  // of the model: what a forward pass may change
+  std::optional<Ema> ema_;
+  int64_t step_ = 0;
+  std::vector<double> recent_norms_;  // of the last steps, for the report of a divergence
+};
+
+// sum of weight * loss over scalars, recorded for backward. A weight that `weights` doesn't give is 1.
+Tensor weighted_sum(const NamedLosses& losses, const NumberMap& weights);
+
+}  // namespace glia

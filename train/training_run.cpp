@@ -1,0 +1,331 @@
+#include "train/training_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <limits>
+
+#include "autograd/tape.h"
+#include "data/atomic_file.h"
+#include "data/safetensors.h"
+#include "tensor/nearest.h"
+#include "train/signals.h"
+
+namespace glia {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string time_stamp() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::localtime_r(&now, &parts);
+  char text[32];
+  return std::string(text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts));
+}
+
+bool holds_a_run(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::exists(folder / "config.toml", ignored) || fs::exists(folder / "metrics.jsonl", ignored) ||
+         !CheckpointFolder(folder / "checkpoints", 1).empty();
+}
+
+// Removes what a run writes, and nothing else that may lie in the folder.
+void remove_run(const fs::path& folder) {
+  CheckpointFolder(folder / "checkpoints", 1).remove_all();
+  std::error_code ignored;
+  for (const char* name : {"metrics.jsonl", "results.csv", "train.log", "report.html", "config.toml"})
+    fs::remove(folder / name, ignored);
+  std::vector<fs::path> events;
+  for (fs::directory_iterator it(folder, ignored), end; it != end; it.increment(ignored))
+    if (it->path().filename().string().starts_with("events.out.tfevents")) events.push_back(it->path());
+  for (const fs::path& file : events) fs::remove(file, ignored);
+}
+
+std::string best_metric(const Config& config) {
+  if (config.checkpoint.save_best == "auto") return config.eval.metric;
+  return config.checkpoint.save_best == "none" ? "" : config.checkpoint.save_best;
+}
+
+void check_metric(const char* key, const std::string& metric, const std::vector<std::string>& known) {
+  if (metric.empty() || known.empty() || std::find(known.begin(), known.end(), metric) != known.end()) return;
+  const std::string near = nearest_name(metric, known);
+  throw UsageError("{} = \"{}\": no such metric{}; there are {}", key, metric,
+                   near.empty() ? "" : fmt::format(" (did you mean {}?)", near), fmt::join(known, ", "));
+}
+
+// Puts the model into the state in which it is evaluated, for a scope.
+class EvaluationScope {
+ public:
+  explicit EvaluationScope(Trainer& trainer) : trainer_(trainer) {
+    trainer_.swap_average();
+    trainer_.model().eval();
+  }
+  ~EvaluationScope() {
+    trainer_.swap_average();
+    trainer_.model().train();
+  }
+  EvaluationScope(const EvaluationScope&) = delete;
+  EvaluationScope& operator=(const EvaluationScope&) = delete;
+
+ private:
+  Trainer& trainer_;
+  NoGrad no_grad_;
+};
+
+// The loop of one call of execute(). Invariant: evaluated_ and saved_ are the last steps at which that was done.
+class Loop {
+ public:
+  Loop(const Config& config, const TrainingParts& parts, Trainer& trainer, CheckpointFolder& checkpoints, RunContext& context)
+      : config_(config),
+        parts_(parts),
+        trainer_(trainer),
+        checkpoints_(checkpoints),
+        context_(context),
+        best_(best_metric(config)) {}
+
+  void add(Hook& hook) { hooks_.push_back(&hook); }
+  BestHook& best() { return best_; }
+
+  void resume(const Checkpoint& checkpoint) {
+    evaluated_ = checkpoint.state.integer("run.evaluated_step", -1);
+    saved_ = checkpoint.step;
+    for (Hook* hook : hooks_) hook->load(checkpoint.state);
+  }
+
+  TrainingResult run() {
+    TrainingResult result;
+    for (Hook* hook : hooks_) hook->start(context_);
+    for (;;) {
+      if (due(config_.eval.every) && evaluated_ != step() && parts_.evaluate) evaluate(false);
+      if (stop_requested()) break;
+      if (improved_ || (due(config_.checkpoint.every) && saved_ != step())) save();
+      if (!context_.stop_reason.empty() || step() >= context_.total_steps) break;
+      const StepRecord record = trainer_.step();
+      for (Hook* hook : hooks_) hook->after_step(context_, record);
+    }
+    if (stop_requested()) {
+      result.end = TrainingEnd::interrupted;
+    } else {
+      if (!context_.stop_reason.empty()) result.end = TrainingEnd::stopped_early;
+      if (evaluated_ != step() && parts_.evaluate) evaluate(true);
+    }
+    if (improved_ || saved_ != step()) save();
+    for (Hook* hook : hooks_) hook->finish(context_);
+    result.steps = step();
+    result.epochs = trainer_.epochs_done();
+    result.best = best_.text();
+    result.last_evaluation = last_;
+    return result;
+  }
+
+ private:
+  int64_t step() const { return trainer_.steps_done(); }
+  bool due(Every every) const { return step() > 0 && (every.steps > 0 ? step() % every.steps == 0 : trainer_.at_epoch_end()); }
+
+  void evaluate(bool at_end) {
+    const auto start = Clock::now();
+    std::optional<NamedValues> values;
+    {
+      const EvaluationScope scope(trainer_);
+      values = parts_.evaluate();
+    }
+    if (!values) return;  // interrupted: done when the run goes on
+    Evaluation e{.step = step(), .epoch = trainer_.epochs_done() + (trainer_.at_epoch_end() ? 0 : 1), .at_end = at_end};
+    e.values = std::move(*values);
+    e.seconds = seconds_since(start);
+    evaluated_ = step();
+    for (Hook* hook : hooks_) hook->after_evaluation(context_, e);
+    improved_ = improved_ || e.best;
+    last_ = e.values;
+  }
+
+  void save() {
+    Checkpoint c;
+    c.model = config_.model.name;
+    c.config = to_toml(config_);
+    c.best = best_.text();
+    trainer_.save(c);
+    for (Hook* hook : hooks_) hook->save(c.state);
+    c.state.set("run.evaluated_step", evaluated_);
+    checkpoints_.save(c, improved_);
+    saved_ = step();
+    improved_ = false;
+  }
+
+  const Config& config_;
+  const TrainingParts& parts_;
+  Trainer& trainer_;
+  CheckpointFolder& checkpoints_;
+  RunContext& context_;
+  BestHook best_;
+  std::vector<Hook*> hooks_;
+  int64_t evaluated_ = -1, saved_ = -1;
+  bool improved_ = false;  // since the last save
+  NamedValues last_;
+};
+
+}  // namespace
+
+TrainingRun::TrainingRun(Config config, TrainingRunOptions options)
+    : config_(std::move(config)),
+      options_(std::move(options)),
+      checkpoints_(options_.folder / "checkpoints", config_.checkpoint.keep),
+      progress_(options_.quiet) {
+  find_checkpoint();
+  open_folder();
+}
+
+void TrainingRun::find_checkpoint() {
+  const fs::path& folder = options_.folder;
+  std::error_code ignored;
+  if (fs::exists(folder, ignored) && !fs::is_directory(folder, ignored))
+    throw IoError("{}: is a file, want a folder for the run", folder.string());
+  if (options_.resume.empty()) {
+    if (!options_.overwrite && holds_a_run(folder))
+      throw UsageError(
+          "{}: holds a run already; go on with it by --resume auto, replace it by --overwrite, or choose another --out",
+          folder.string());
+    return;
+  }
+  if (options_.resume == "auto") {
+    resumed_ = checkpoints_.newest();
+  } else {
+    const fs::path from(options_.resume);
+    if (fs::is_directory(from, ignored)) {
+      resumed_ = CheckpointFolder(fs::exists(from / "checkpoints", ignored) ? from / "checkpoints" : from, 1).newest();
+      if (!resumed_) throw DataError("--resume {}: no checkpoint in it", options_.resume);
+    } else {
+      resumed_ = CheckpointFolder::Found{read_checkpoint(from), from, {}};
+    }
+    const bool inside =
+        fs::weakly_canonical(resumed_->file.parent_path(), ignored) == fs::weakly_canonical(checkpoints_.path(), ignored);
+    if (!inside && holds_a_run(folder) && !options_.overwrite)
+      throw UsageError("{}: holds another run than {}; choose another --out, or --overwrite", folder.string(), options_.resume);
+    if (inside) options_.overwrite = false;
+  }
+  if (!resumed_) return;
+  Config saved;
+  read_toml(saved, resumed_->checkpoint.config, resumed_->file.string() + " (config)");
+  const std::vector<std::string> differences = resume_differences(saved, config_);
+  if (!differences.empty())
+    throw UsageError("{}: the configuration differs from the run's, so it cannot go on:\n  {}", resumed_->file.string(),
+                     fmt::join(differences, "\n  "));
+}
+
+void TrainingRun::open_folder() {
+  const fs::path& folder = options_.folder;
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw IoError("{}: the folder of the run cannot be made: {}", folder.string(), error.message());
+  if (options_.overwrite) remove_run(folder);
+  checkpoints_.create();
+  write_file(folder / "config.toml", to_toml(config_));
+  log_ = std::make_unique<LineFile>(folder / "train.log", [this](const std::string& text) { progress_.warn(text); });
+  log_->open(resuming());
+  if (!resumed_) return;
+  for (const std::string& reason : resumed_->skipped) say(fmt::format("skipped: {}", reason));
+  say(fmt::format("going on from {}, step {}", resumed_->file.string(), resumed_->checkpoint.step));
+  checkpoints_.set_aside_after(resumed_->checkpoint.step);
+}
+
+void TrainingRun::say(const std::string& text) {
+  progress_.line(text);
+  log_->line(time_stamp() + " " + text);
+}
+
+TrainingResult TrainingRun::execute(const TrainingParts& parts) {
+  const auto begin = Clock::now();
+  if (parts.evaluate) {
+    check_metric("eval.metric", config_.eval.metric, parts.metric_names);
+    check_metric("checkpoint.save_best", best_metric(config_), parts.metric_names);
+    check_metric("early_stopping.metric", config_.early_stopping.metric, parts.metric_names);
+    check_metric("solver.plateau_metric", config_.solver.plateau_metric, parts.metric_names);
+  }
+  const int64_t per_epoch = parts.loader.batches_per_epoch(), unlimited = std::numeric_limits<int64_t>::max();
+  const int64_t by_epochs = config_.solver.max_epochs > 0
+                                ? std::max<int64_t>(1, config_.solver.max_epochs * per_epoch / config_.solver.accumulate)
+                                : unlimited;
+  const int64_t by_steps = config_.solver.max_iterations > 0 ? config_.solver.max_iterations : unlimited;
+  const int64_t total = std::min(by_epochs, by_steps);
+
+  Trainer trainer(parts.model, parts.losses, parts.loader, trainer_options(config_, total));
+  RunContext context{
+      .config = config_, .trainer = trainer, .progress = progress_, .folder = options_.folder, .total_steps = total};
+  context.say = [this](const std::string& text) { say(text); };
+  context.warn = [this](const std::string& text) {
+    progress_.warn(text);
+    log_->line(time_stamp() + " warning: " + text);
+  };
+
+  Loop loop(config_, parts, trainer, checkpoints_, context);
+  EarlyStoppingHook early_stopping(config_.early_stopping);
+  PlateauHook plateau(config_.solver.plateau_metric);
+  LogHook log;
+  ProgressHook progress;
+  PicturesHook pictures(parts.pictures);
+  loop.add(loop.best());
+  if (config_.early_stopping.patience > 0) loop.add(early_stopping);
+  if (trainer.has_plateau()) loop.add(plateau);
+  loop.add(log);
+  loop.add(progress);
+  loop.add(pictures);
+  for (const auto& hook : extra_hooks_) loop.add(*hook);
+
+  if (resumed_) {
+    trainer.load(resumed_->checkpoint, resumed_->file.string());
+    loop.resume(resumed_->checkpoint);
+    context.first_step = trainer.steps_done();
+    // A crash between the checkpoint and its second name.
+    if (loop.best().value() && loop.best().step() == resumed_->checkpoint.step &&
+        resumed_->file == checkpoints_.step_file(resumed_->checkpoint.step))
+      checkpoints_.tag_best(resumed_->checkpoint.step);
+    resumed_.reset();  // its tensors
+  }
+  const StopSignals signals;
+  TrainingResult result;
+  try {
+    result = loop.run();
+  } catch (const DivergedError& e) {
+    std::error_code ignored;
+    const bool saved = fs::exists(checkpoints_.last(), ignored);
+    const std::string text = fmt::format("{}\n  last good checkpoint: {}", e.what(),
+                                         saved ? checkpoints_.last().string() : "none yet");
+    log_->line(time_stamp() + " " + text);
+    throw DivergedError(text);
+  }
+  result.seconds = seconds_since(begin);
+  if (result.end == TrainingEnd::interrupted)
+    say(fmt::format("interrupted: saved at step {}; go on with --resume auto", result.steps));
+  if (!context.stop_reason.empty()) say(context.stop_reason);
+  if (!result.best.empty()) say(fmt::format("best: {}", result.best));
+  return result;
+}
+
+void load_initial_weights(Module& model, const InitConfig& init) {
+  if (init.weights.empty()) return;
+  StateDict given;
+  const SafetensorsFile file(init.weights);
+  file.verify();
+  const auto ignored = [&](const std::string& name) {
+    return std::any_of(init.ignore.begin(), init.ignore.end(), [&](const std::string& p) { return matches(p, name); });
+  };
+  constexpr std::string_view ema = "ema.", optimizer = "optimizer.";
+  for (const SafetensorsEntry& entry : file.entries())
+    if (!entry.name.starts_with(optimizer) && !entry.name.starts_with(ema) && !ignored(entry.name))
+      given[entry.name] = file.load(entry.name);
+  for (const SafetensorsEntry& entry : file.entries()) {  // averaged weights are the better ones
+    const std::string name = entry.name.starts_with(ema) ? entry.name.substr(ema.size()) : "";
+    if (!name.empty() && !ignored(name)) given[name] = file.load(entry.name);
+  }
+  for (const auto& [name, own] : model.state_dict())
+    if (!given.contains(name) && ignored(name)) given[name] = own;
+  model.load_state_dict(given, init.weights, false);
+}
+
+}  // namespace glia
