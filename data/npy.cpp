@@ -1,0 +1,268 @@
+// NumPy arrays; see the header. The header of an array is a Python dictionary, of which only the form NumPy writes is read.
+#include "data/npy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <optional>
+
+#include "tensor/error.h"
+
+namespace glia {
+namespace {
+
+constexpr std::string_view magic{"\x93NUMPY", 6};
+constexpr uint64_t max_header = 65'536;  // bytes; NumPy itself warns above 10,000
+
+struct Header {
+  char order = '|';  // '<', '>', '=' or '|'
+  char kind = 0;     // b, i, u, f
+  size_t bytes = 0;  // of an element
+  bool fortran = false;
+  std::vector<int64_t> shape;
+};
+
+// Parser of {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }.
+class HeaderParser {
+ public:
+  HeaderParser(std::string_view text, const std::string& name) : text_(text), name_(name) {}
+
+  Header parse() {
+    bool descr = false, order = false, shape = false;
+    expect('{');
+    while (!accept('}')) {
+      const std::string_view key = quoted();
+      expect(':');
+      if (key == "descr" && !descr) {
+        descr = true;
+        element_type();
+      } else if (key == "fortran_order" && !order) {
+        order = true;
+        header_.fortran = truth();
+      } else if (key == "shape" && !shape) {
+        shape = true;
+        dimensions();
+      } else {
+        fail("an unexpected key");
+      }
+      if (!accept(',')) {
+        expect('}');
+        break;
+      }
+    }
+    spaces();
+    if (at_ != text_.size()) fail("text after the dictionary");
+    if (!descr || !order || !shape) fail("descr, fortran_order or shape is missing");
+    return header_;
+  }
+
+ private:
+  [[noreturn]] void fail(const char* what) const {
+    throw DataError("{}: damaged NumPy array: {} (header, character {})", name_, what, at_);
+  }
+  void spaces() {
+    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n')) ++at_;
+  }
+  bool accept(char c) {
+    spaces();
+    if (at_ >= text_.size() || text_[at_] != c) return false;
+    ++at_;
+    return true;
+  }
+  void expect(char c) {
+    if (!accept(c)) fail("a bracket, colon or comma is missing");
+  }
+  std::string_view quoted() {
+    spaces();
+    if (at_ >= text_.size() || (text_[at_] != '\'' && text_[at_] != '"')) fail("a quoted text is missing");
+    const size_t end = text_.find(text_[at_], at_ + 1);
+    if (end == text_.npos) fail("a quote is not closed");
+    const std::string_view inside = text_.substr(at_ + 1, end - at_ - 1);
+    at_ = end + 1;
+    return inside;
+  }
+  bool truth() {
+    spaces();
+    for (const std::string_view word : {"True", "False"}) {
+      if (text_.substr(at_, word.size()) != word) continue;
+      at_ += word.size();
+      return word == "True";
+    }
+    fail("fortran_order is neither True nor False");
+  }
+  void dimensions() {
+    expect('(');
+    while (!accept(')')) {
+      int64_t n = -1;
+      spaces();
+      const auto [end, error] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), n);
+      if (error != std::errc{} || n < 0) fail("a dimension that is no number from 0");
+      at_ = static_cast<size_t>(end - text_.data());
+      if (at_ < text_.size() && text_[at_] == 'L') ++at_;  // Python 2
+      if (header_.shape.size() == 32) fail("more than 32 dimensions");
+      header_.shape.push_back(n);
+      if (!accept(',')) {
+        expect(')');
+        break;
+      }
+    }
+  }
+  void element_type() {
+    spaces();
+    if (at_ < text_.size() && text_[at_] == '[') throw DataError("{}: a NumPy array of structures is not supported", name_);
+    std::string_view type = quoted();
+    const std::string_view whole = type;
+    if (!type.empty() && std::string_view("<>=|").find(type[0]) != type.npos) {
+      header_.order = type[0];
+      type.remove_prefix(1);
+    }
+    if (type.starts_with('O')) throw DataError("{}: a NumPy array of Python objects is not supported; save numbers", name_);
+    static constexpr std::string_view known[] = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"};
+    if (std::find(std::begin(known), std::end(known), type) == std::end(known))
+      throw DataError("{}: NumPy's element type \"{}\" is not supported; save bool, int, uint or float32", name_, whole);
+    header_.kind = type[0];
+    header_.bytes = static_cast<size_t>(type[1] - '0');
+  }
+
+  std::string_view text_;
+  const std::string& name_;
+  size_t at_ = 0;
+  Header header_;
+};
+
+template <class Stored, class To>
+Tensor decoded(std::span<const std::byte> data, const Shape& shape, bool swap) {
+  Tensor t(shape, dtype_of<To>);
+  To* out = t.data<To>();
+  for (int64_t i = 0; i < shape.size(); ++i) {
+    std::array<std::byte, sizeof(Stored)> raw;
+    std::memcpy(raw.data(), data.data() + static_cast<size_t>(i) * sizeof(Stored), sizeof(Stored));
+    if (swap) std::reverse(raw.begin(), raw.end());
+    Stored v;
+    std::memcpy(&v, raw.data(), sizeof v);
+    if constexpr (std::is_same_v<Stored, To>) {
+      out[i] = v;
+    } else {
+      out[i] = static_cast<To>(v);
+    }
+  }
+  return t;
+}
+
+Tensor decoded(const Header& h, std::span<const std::byte> data, const Shape& shape, const std::string& name) {
+  const bool swap = h.order == '>' && h.bytes > 1;
+  const std::string type = h.kind + std::to_string(h.bytes);
+  if (type == "f4") return decoded<float, float>(data, shape, swap);
+  if (type == "f8") return decoded<double, double>(data, shape, swap);
+  if (type == "f2") return decoded<Half, Half>(data, shape, swap);
+  if (type == "i1") return decoded<int8_t, int32_t>(data, shape, swap);
+  if (type == "i2") return decoded<int16_t, int32_t>(data, shape, swap);
+  if (type == "i4") return decoded<int32_t, int32_t>(data, shape, swap);
+  if (type == "i8") return decoded<int64_t, int64_t>(data, shape, swap);
+  if (type == "u1") return decoded<uint8_t, uint8_t>(data, shape, swap);
+  if (type == "u2") return decoded<uint16_t, int32_t>(data, shape, swap);
+  if (type == "u4") return decoded<uint32_t, int64_t>(data, shape, swap);
+  if (type == "b1") {
+    if (std::any_of(data.begin(), data.end(), [](std::byte b) { return b > std::byte{1}; }))
+      throw DataError("{}: damaged NumPy array: a bool that is neither 0 nor 1", name);
+    return decoded<uint8_t, uint8_t>(data, shape, swap).cast(DType::boolean);
+  }
+  const Tensor t = decoded<uint64_t, int64_t>(data, shape, swap);
+  for (const int64_t v : t.values<int64_t>()) {
+    if (v < 0) throw DataError("{}: a uint64 value is above {}", name, std::numeric_limits<int64_t>::max());
+  }
+  return t;
+}
+
+}  // namespace
+
+Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto damaged = [&](std::string_view what, size_t at) {
+    return DataError("{}: damaged NumPy array: {} (at byte {} of {})", name, what, at, bytes.size());
+  };
+  if (!text.starts_with(magic)) throw damaged(text.empty() ? "the file is empty" : "it does not begin with \\x93NUMPY", 0);
+  if (text.size() < 10) throw damaged("the header is cut off", text.size());
+  const int version = text[6];
+  if (version < 1 || version > 3 || text[7] != 0)
+    throw DataError("{}: version {} of NumPy's format is not supported", name, version);
+  const size_t begin = version == 1 ? 10 : 12;
+  if (text.size() < begin) throw damaged("the header is cut off", text.size());
+  uint64_t length = 0;
+  for (size_t i = begin; i-- > 8;) length = length << 8 | std::to_integer<uint64_t>(bytes[i]);
+  if (length > max_header) throw damaged(fmt::format("a header of {} bytes, at most {} are allowed", length, max_header), 8);
+  if (length > bytes.size() - begin) throw damaged("the header is cut off", text.size());
+  const Header h = HeaderParser(text.substr(begin, length), name).parse();
+
+  if (h.shape.size() > Shape::max_rank)
+    throw DataError("{}: an array of {} dimensions, at most {} are supported", name, h.shape.size(), Shape::max_rank);
+  unsigned __int128 wanted = h.bytes;
+  const bool empty = std::find(h.shape.begin(), h.shape.end(), 0) != h.shape.end();
+  const auto data = bytes.subspan(begin + length);
+  for (const int64_t n : h.shape) {
+    wanted = empty ? 0 : wanted * static_cast<uint64_t>(n);
+    if (wanted > data.size()) break;  // before it can overflow
+  }
+  if (wanted != data.size())
+    throw damaged(fmt::format("{} bytes of data, which is not what shape ({}) of {}{} takes", data.size(),
+                              fmt::join(h.shape, ", "), h.kind, h.bytes),
+                  bytes.size());
+
+  if (!h.fortran || h.shape.size() < 2) return decoded(h, data, Shape(std::span<const int64_t>(h.shape)), name);
+  const std::vector<int64_t> reversed(h.shape.rbegin(), h.shape.rend());
+  std::vector<int> axes(h.shape.size());
+  for (size_t i = 0; i < axes.size(); ++i) axes[i] = static_cast<int>(axes.size() - 1 - i);
+  return permuted(decoded(h, data, Shape(std::span<const int64_t>(reversed)), name), std::span<const int>(axes));
+}
+
+Tensor read_npy(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  return decode_npy(file.bytes(), path.string());
+}
+
+std::map<std::string, Tensor> read_npz(const std::filesystem::path& path, const ZipLimits& limits) {
+  const ZipFile zip(path, limits);
+  std::map<std::string, Tensor> tensors;
+  for (const ZipEntry& e : zip.entries()) {
+    if (!e.name.ends_with(".npy")) throw DataError("{}: member \"{}\" is no NumPy array", path.string(), e.name);
+    tensors[e.name.substr(0, e.name.size() - 4)] = decode_npy(zip.read(e), path.string() + ", member " + e.name);
+  }
+  return tensors;
+}
+
+std::string encode_npy(const Tensor& tensor) {
+  const Tensor host = tensor.to(Device{});
+  std::string_view type;
+  switch (host.dtype()) {
+    case DType::float32: type = "<f4"; break;
+    case DType::float64: type = "<f8"; break;
+    case DType::float16: type = "<f2"; break;
+    case DType::int32: type = "<i4"; break;
+    case DType::int64: type = "<i8"; break;
+    case DType::uint8: type = "|u1"; break;
+    case DType::boolean: type = "|b1"; break;
+    case DType::bfloat16: throw InternalError("npy: NumPy has no bfloat16; cast to float32 first");
+  }
+  const auto dims = host.shape().dims();
+  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", type, fmt::join(dims, ", "),
+                                   dims.size() == 1 ? "," : "");
+  header.append(63 - (10 + header.size()) % 64, ' ');  // data begin at a multiple of 64, after the line's end
+  header += '\n';
+  std::string out(magic);
+  out += {'\x01', '\0', static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
+  out += header;
+  if (host.bytes()) out.append(reinterpret_cast<const char*>(host.raw()), host.bytes());
+  return out;
+}
+
+void write_npy(const std::filesystem::path& path, const Tensor& tensor) { write_file(path, encode_npy(tensor)); }
+
+void write_npz(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors, bool deflate) {
+  ZipWriter zip(path);
+  for (const auto& [name, tensor] : tensors) zip.add(name + ".npy", encode_npy(tensor), deflate);
+  zip.commit();
+}
+
+}  // namespace glia

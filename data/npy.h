@@ -1,0 +1,23 @@
+#pragma once
+// NumPy's .npy (one array) and .npz (a ZIP archive of them). Format: numpy.lib.format, versions 1 to 3. Plain numbers only:
+// object and structured arrays are refused, because reading those means running what the file says.
+#include <map>
+#include <span>
+#include <string>
+
+#include "data/zip.h"
+#include "tensor/tensor.h"
+
+namespace glia {
+
+// DataError: damaged, cut off, bytes left over, or an element type that is not supported. Any byte order and both memory orders.
+// bool stays boolean; i1, i2, u2 become int32; u4, u8 int64 (DataError above its largest); at most six dimensions.
+Tensor read_npy(const std::filesystem::path& path);
+Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name);
+std::map<std::string, Tensor> read_npz(const std::filesystem::path& path, const ZipLimits& limits = {});  // names without ".npy"
+
+void write_npy(const std::filesystem::path& path, const Tensor& tensor);  // version 1, little endian, C order
+std::string encode_npy(const Tensor& tensor);                             // bfloat16 has no NumPy type: InternalError
+void write_npz(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors, bool deflate = true);
+
+}  // namespace glia
