@@ -7,8 +7,12 @@
 #include <string>
 
 #include "data/atomic_file.h"
+#include "data/csv.h"
 #include "data/image_io.h"
+#include "data/imagej_roi.h"
+#include "data/npy.h"
 #include "data/safetensors.h"
+#include "data/tensorboard.h"
 #include "tensor/memory.h"
 #include "tests/paths.h"
 
@@ -56,11 +60,84 @@ void read_listed_safetensors(const Listed& f) {
   for (const SafetensorsEntry& e : file.entries()) check_equal(file.load(e.name), f.expected.load(f.name + "/" + e.name));
 }
 
+void read_listed_npy(const Listed& f) {
+  const Tensor got = read_npy(f.path);
+  check_equal(got, f.expected.load(f.name));
+}
+
+void read_listed_npz(const Listed& f) {
+  const auto arrays = read_npz(f.path);
+  const auto members = f.entry["members"].GetArray();
+  CHECK(arrays.size() == members.Size());
+  for (const auto& member : members) {
+    REQUIRE(arrays.count(member.GetString()) == 1);
+    check_equal(arrays.at(member.GetString()), f.expected.load(f.name + "/" + member.GetString()));
+  }
+}
+
+void check_roi(const ImagejRoi& roi, const rapidjson::Value& want) {
+  const auto points = want["points"].GetArray();
+  REQUIRE(roi.points.size() == points.Size());
+  for (rapidjson::SizeType i = 0; i < points.Size(); ++i) {
+    CHECK(roi.points[i][0] == points[i][0].GetFloat());
+    CHECK(roi.points[i][1] == points[i][1].GetFloat());
+  }
+  CHECK(roi.name == want["roi_name"].GetString());
+  CHECK(roi.subpixel == want["subpixel"].GetBool());
+  for (rapidjson::SizeType i = 0; i < 4; ++i) CHECK(roi.bounds[i] == want["bounds"][i].GetInt());
+}
+
+void read_listed_roi(const Listed& f) {
+  const ImagejRoi roi = read_roi(f.path);
+  check_roi(roi, f.entry);
+  const std::string bytes = encode_roi(roi);
+  ImagejRoi again = decode_roi(std::as_bytes(std::span(bytes)), "written again");
+  if (roi.subpixel) again.bounds = roi.bounds;  // of fractions ours are the floor, roifile's the nearest
+  check_roi(again, f.entry);
+}
+
+// Its members are the listed .roi files.
+void read_listed_roi_set(const Listed& f) {
+  const auto members = f.entry["members"].GetArray();
+  const auto rois = read_roi_set(f.path);
+  REQUIRE(rois.size() == members.Size());
+  for (rapidjson::SizeType i = 0; i < members.Size(); ++i) {
+    const ImagejRoi alone = read_roi(f.path.parent_path() / members[i].GetString());
+    CHECK(rois[i].points == alone.points);
+    CHECK(rois[i].name == alone.name);
+  }
+}
+
+void read_listed_events(const Listed& f) {
+  const auto want = f.entry["events"].GetArray();
+  const auto got = read_events(f.path);
+  REQUIRE(got.size() == want.Size());
+  std::string again;
+  for (rapidjson::SizeType i = 0; i < want.Size(); ++i) {
+    const auto& w = want[i];
+    CHECK(got[i].wall_time == w["wall_time"].GetDouble());
+    CHECK(got[i].step == (w.HasMember("step") ? w["step"].GetInt64() : 0));
+    CHECK(got[i].file_version == (w.HasMember("file_version") ? w["file_version"].GetString() : ""));
+    const rapidjson::SizeType scalars = w.HasMember("scalars") ? w["scalars"].Size() : 0;
+    REQUIRE(got[i].scalars.size() == scalars);
+    for (rapidjson::SizeType k = 0; k < scalars; ++k) {
+      CHECK(got[i].scalars[k].first == w["scalars"][k][0].GetString());
+      CHECK(got[i].scalars[k].second == w["scalars"][k][1].GetFloat());
+    }
+    again += encode_event(got[i]);
+  }
+  CHECK(again == read_file(f.path));  // our writer gives TensorBoard's bytes
+  CHECK(fmt::format("{:08x}", crc32c("123456789")) == f.entry["crc32c_of_123456789"].GetString());
+}
+
 using Reader = void (*)(const Listed&);
 
 Reader reader_of(const fs::path& path) {
+  if (path.filename().string().find(".tfevents.") != std::string::npos) return read_listed_events;
   static const std::map<std::string, Reader> readers{
-      {".png", read_listed_image}, {".tif", read_listed_image}, {".safetensors", read_listed_safetensors}};
+      {".png", read_listed_image},  {".tif", read_listed_image}, {".safetensors", read_listed_safetensors},
+      {".npy", read_listed_npy},    {".npz", read_listed_npz},   {".roi", read_listed_roi},
+      {".zip", read_listed_roi_set}};
   const auto found = readers.find(path.extension().string());
   return found == readers.end() ? nullptr : found->second;
 }
