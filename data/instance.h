@@ -24,24 +24,27 @@ using Box = std::array<double, 4>;
 
 struct Instance {
   Rle mask;
-  int category = 0;     // index into Dataset::categories
-  double score = 1;     // predictions only
-  bool crowd = false;   // COCO's iscrowd: a region to ignore
-  Box box{};            // tight box of the mask unless the source gave one
+  int category = 0;    // index into Dataset::categories
+  double score = 1;    // predictions only
+  bool crowd = false;  // COCO's iscrowd: a region to ignore
+  Box box{};           // tight box of the mask unless the source gave one
+  double area = -1;    // as the source gave it (COCO); negative: count the mask's pixels
 };
 
 // One image with its instances. Pixels are read when needed.
 struct Sample {
-  std::string id;                  // file name without extension, unique in the data set
-  std::filesystem::path file;      // empty where only annotations are known
+  std::string id;              // file name without extension, unique in the data set
+  std::filesystem::path file;  // empty where only annotations are known
   int64_t height = 0;
   int64_t width = 0;
   std::vector<Instance> instances;
+  std::string source_id;  // COCO: the image id of the file it came from, as text; else empty
 };
 
 struct Dataset {
   std::vector<std::string> categories;  // names; at least one
   std::vector<Sample> samples;
+  std::vector<int64_t> category_ids;  // COCO: the ids of the categories in the file; empty: 1, 2, ...
 };
 
 // A label map is a Tensor (H, W) int32: 0 is background, i + 1 the pixels of instance i. A mask is (H, W) uint8, 0 or 1. An image

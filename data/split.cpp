@@ -46,7 +46,7 @@ Split split_samples(const Dataset& dataset, const SplitOptions& options) {
 }
 
 Dataset subset(const Dataset& dataset, const std::vector<int64_t>& indices) {
-  Dataset result{dataset.categories, {}};
+  Dataset result{dataset.categories, {}, dataset.category_ids};
   for (const int64_t i : indices) result.samples.push_back(dataset.samples[static_cast<size_t>(i)]);
   return result;
 }

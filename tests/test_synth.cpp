@@ -1,6 +1,5 @@
 // Synthetic pictures: determinism, masks that fit the picture, statistics of the classes, the files written.
 #include <doctest/doctest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <cmath>
@@ -12,19 +11,10 @@
 #include "data/synth.h"
 #include "kernels/labels.h"
 #include "tensor/parallel.h"
+#include "tests/paths.h"
 
 namespace glia {
 namespace {
-
-struct TemporaryFolder {
-  std::filesystem::path path;
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "glia-synth-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path); }
-};
 
 std::vector<std::string> contents(const std::filesystem::path& folder) {
   std::vector<std::string> all;
@@ -118,28 +108,28 @@ TEST_CASE("synth: the classes resemble theirs in number and size, and touching a
 }
 
 TEST_CASE("synth: files in the Sartorius layout, the same with 1 and 2 threads") {
-  const TemporaryFolder folder;
+  const tests::TemporaryFolder folder;
   const SynthOptions o{.images = 4, .height = 64, .width = 96, .classes = 2, .seed = 9};
   const int threads = num_threads();
   set_num_threads(1);
-  const SynthSummary one = write_synth(o, folder.path / "one");
+  const SynthSummary one = write_synth(o, folder / "one");
   set_num_threads(2);
-  const SynthSummary two = write_synth(o, folder.path / "two");
+  const SynthSummary two = write_synth(o, folder / "two");
   set_num_threads(threads);
   CHECK(one.images == 4);
   CHECK(one.instances == two.instances);
-  CHECK(contents(folder.path / "one") == contents(folder.path / "two"));
-  CHECK(contents(folder.path / "one").size() == 9);
+  CHECK(contents(folder / "one") == contents(folder / "two"));
+  CHECK(contents(folder / "one").size() == 9);
   const SynthImage first = synth_image(o, 0);
-  const Tensor written = read_image(folder.path / "one" / "train" / (first.sample.id + ".png")).pixels;
+  const Tensor written = read_image(folder / "one" / "train" / (first.sample.id + ".png")).pixels;
   CHECK(std::ranges::equal(written.values<uint8_t>(), first.image.values<uint8_t>()));
-  const Tensor labels = read_image(folder.path / "one" / "labels" / (first.sample.id + ".png")).pixels;
+  const Tensor labels = read_image(folder / "one" / "labels" / (first.sample.id + ".png")).pixels;
   CHECK(std::ranges::equal(labels.values<int32_t>(), first.labels.values<int32_t>()));
-  const std::string csv = read_file(folder.path / "one" / "train.csv");
+  const std::string csv = read_file(folder / "one" / "train.csv");
   CHECK(std::count(csv.begin(), csv.end(), '\n') == one.instances + 1);
   CHECK(csv.find(to_pairs(first.sample.instances[0].mask)) != std::string::npos);
   CHECK(csv.find(",shsy5y,") != std::string::npos);
-  CHECK_THROWS_WITH_AS(write_synth(o, folder.path / "one"), doctest::Contains("not empty"), IoError);
+  CHECK_THROWS_WITH_AS(write_synth(o, folder / "one"), doctest::Contains("not empty"), IoError);
 }
 
 TEST_CASE("synth: impossible options are refused") {

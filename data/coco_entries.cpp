@@ -1,0 +1,176 @@
+// Entries of COCO JSON into samples, categories and instances.
+#include "data/coco_entries.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "data/polygon.h"
+#include "data/rle.h"
+
+namespace glia {
+
+CocoBuilder::CocoBuilder(std::string file, Faults& faults, const CocoLimits& limits, const Dataset& truth)
+    : CocoBuilder(std::move(file), faults, limits) {
+  results_ = true;
+  result.dataset.categories = truth.categories;
+  result.dataset.category_ids = truth.category_ids;
+  for (size_t i = 0; i < truth.categories.size(); ++i) {
+    categories_[std::to_string(truth.category_ids.empty() ? static_cast<int64_t>(i) + 1 : truth.category_ids[i])] =
+        static_cast<int>(i);
+  }
+  for (size_t i = 0; i < truth.samples.size(); ++i) {
+    const Sample& s = truth.samples[i];
+    result.dataset.samples.push_back({s.id, s.file, s.height, s.width, {}, s.source_id});
+    if (!s.source_id.empty()) images_.emplace(s.source_id, i);
+  }
+  for (size_t i = 0; i < truth.samples.size(); ++i) images_.emplace(truth.samples[i].id, i);
+  for (size_t i = 0; i < truth.samples.size(); ++i) {
+    if (truth.samples[i].source_id.empty()) images_.emplace(std::to_string(i + 1), i);
+  }
+}
+
+void CocoBuilder::add_image(CocoEntry& e, int64_t index) {
+  const std::string where = fmt::format("images[{}]", index);
+  if (!e.wrong.empty()) return stop("wrong type in the JSON", where + ": " + e.wrong);
+  if (e.id.empty()) return stop("image without id", where + ": no id");
+  const double pixels = e.width * e.height;
+  if (!(e.width >= 1 && e.height >= 1 && pixels <= static_cast<double>(limits_.pixels) && e.width == std::floor(e.width) &&
+        e.height == std::floor(e.height))) {
+    return stop("impossible image size",
+                fmt::format("{} (id {}): width {} and height {}, want whole numbers from 1, at most {} pixels in all", where,
+                            e.id, e.width, e.height, limits_.pixels));
+  }
+  const std::string name = e.file_name.empty() ? e.id : std::filesystem::path(e.file_name).stem().string();
+  if (!images_.emplace(e.id, result.dataset.samples.size()).second) {
+    return stop("image id twice", fmt::format("{}: image id {} occurs twice", where, e.id));
+  }
+  if (!names_.insert(name).second) stop("image name twice", fmt::format("{}: image '{}' occurs twice", where, name));
+  result.dataset.samples.push_back({name, {}, static_cast<int64_t>(e.height), static_cast<int64_t>(e.width), {}, e.id});
+  result.file_names.push_back(e.file_name);
+}
+
+void CocoBuilder::add_category(const CocoEntry& e, int64_t index) {
+  const std::string where = fmt::format("categories[{}]", index);
+  if (!e.wrong.empty()) return stop("wrong type in the JSON", where + ": " + e.wrong);
+  char* end = nullptr;
+  const int64_t id = std::strtoll(e.id.c_str(), &end, 10);
+  if (e.id.empty() || *end != '\0')
+    return stop("category without id", fmt::format("{}: id '{}', want a whole number", where, e.id));
+  if (!categories_.emplace(e.id, static_cast<int>(result.dataset.categories.size())).second) {
+    return stop("category id twice", fmt::format("{}: category id {} occurs twice", where, e.id));
+  }
+  result.dataset.categories.push_back(e.name.empty() ? e.id : e.name);
+  result.dataset.category_ids.push_back(id);
+}
+
+void CocoBuilder::add_annotation(CocoEntry& e, int64_t index) {
+  const std::string where =
+      results_ ? fmt::format("entry {}", index) : fmt::format("annotation {}", e.id.empty() ? fmt::format("[{}]", index) : e.id);
+  if (!e.wrong.empty()) return stop("wrong type in the JSON", where + ": " + e.wrong);
+  const auto image = images_.find(e.image_id);
+  if (image == images_.end()) {
+    return stop("annotation without image",
+                fmt::format("{}: image id '{}' is not in the {}", where, e.image_id, results_ ? "truth" : "file"));
+  }
+  Sample& sample = result.dataset.samples[image->second];
+  if (!results_ && !e.id.empty() && !annotation_ids_.insert(e.id).second) {
+    return stop("annotation id twice", fmt::format("{} of image '{}': the id occurs twice", where, sample.id));
+  }
+  const auto category = categories_.find(e.category_id);
+  if (category == categories_.end()) {
+    return stop("category out of range", fmt::format("{} of image '{}': category {}, want one of {}", where, sample.id,
+                                                     e.category_id.empty() ? "missing" : e.category_id, allowed_categories()));
+  }
+  if (results_ && !std::isfinite(e.score))
+    return stop("result without score", fmt::format("{} of image '{}': no finite score", where, sample.id));
+  if (static_cast<int64_t>(sample.instances.size()) >= limits_.instances) {
+    return stop("too many instances", fmt::format("image '{}' has more than {} instances", sample.id, limits_.instances));
+  }
+
+  Instance instance;
+  instance.category = category->second;
+  instance.crowd = e.crowd;
+  instance.area = e.area;
+  if (results_) instance.score = e.score;
+  if (!make_mask(e, sample, where + " of image '" + sample.id + "'", instance.mask)) return;
+  instance.box = bounding_box(instance.mask);
+  if (e.box.size() == 4 && std::all_of(e.box.begin(), e.box.end(), [](double v) { return std::isfinite(v); })) {
+    std::copy(e.box.begin(), e.box.end(), instance.box.begin());
+  }
+  sample.instances.push_back(std::move(instance));
+}
+
+std::string CocoBuilder::allowed_categories() const {
+  std::string list;
+  for (size_t i = 0; i < result.dataset.categories.size() && i < 20; ++i) {
+    list += fmt::format("{}{} ({})", i ? ", " : "",
+                        result.dataset.category_ids.empty() ? static_cast<int64_t>(i) + 1 : result.dataset.category_ids[i],
+                        result.dataset.categories[i]);
+  }
+  return list.empty() ? "none: the file has no categories" : list;
+}
+
+// False: the instance is left out, and `faults_` knows why.
+bool CocoBuilder::make_mask(CocoEntry& e, const Sample& sample, const std::string& where, Rle& mask) {
+  const auto drop = [&](std::string_view kind, const std::string& why) {
+    faults_.add(Severity::drop, kind, fmt::format("{}: {}: {}", file_, where, why));
+  };
+  const int64_t h = sample.height, w = sample.width;
+  try {
+    switch (e.form) {
+      case MaskForm::polygons: {
+        std::vector<Polygon> usable;
+        for (Polygon& p : e.polygons) {
+          const bool finite = std::all_of(p.begin(), p.end(), [](double v) { return std::isfinite(v); });
+          if (p.size() < 6 || p.size() % 2) {
+            drop("polygon of fewer than 3 points",
+                 fmt::format("{} numbers, want x0, y0, x1, y1, ... of at least 3 points", p.size()));
+          } else if (!finite) {
+            drop("polygon with NaN", "a coordinate is not finite");
+          } else {
+            usable.push_back(std::move(p));
+          }
+        }
+        if (usable.empty()) return false;
+        mask = rle_from_polygons(usable, h, w);
+        break;
+      }
+      case MaskForm::counts:
+      case MaskForm::text:
+        if (e.size.size() != 2 || e.size[0] != h || e.size[1] != w) {
+          const bool swapped = e.size.size() == 2 && e.size[0] == w && e.size[1] == h;
+          stop("mask size is not the image's",
+               fmt::format("{}: the mask has size [{}], the image height {}, width {}{}", where, fmt::join(e.size, ", "), h, w,
+                           swapped ? " (height and width swapped?)" : ""));
+          return false;
+        }
+        mask = e.form == MaskForm::counts ? rle_from_counts(e.counts, h, w) : rle_from_coco_string(e.text, h, w);
+        break;
+      case MaskForm::none:
+        if (e.box.size() != 4) {
+          drop("annotation without segmentation", "neither segmentation nor bbox");
+          return false;
+        }
+        if (!results_)
+          faults_.add(Severity::warn, "box without segmentation", fmt::format("{}: {}: the mask is the box", file_, where));
+        mask = rle_from_box({e.box[0], e.box[1], e.box[2], e.box[3]}, h, w);
+    }
+  } catch (const DataError& error) {
+    if (e.form == MaskForm::polygons || e.form == MaskForm::none) {
+      drop("polygon that cannot be drawn", error.what());
+    } else {
+      stop("run lengths that do not fit", where + ": " + error.what());
+    }
+    return false;
+  }
+  if (!results_ && area(mask) == 0) {
+    drop("empty mask", e.form == MaskForm::polygons ? "the polygon covers no pixel of the image" : "the mask has no pixel");
+    return false;
+  }
+  return true;
+}
+
+}  // namespace glia

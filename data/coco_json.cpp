@@ -1,0 +1,263 @@
+// Reads COCO JSON: a SAX handler that gathers one list entry at a time and turns it into a sample, a category or an instance.
+#include "data/coco_json.h"
+
+#include <rapidjson/error/en.h>
+#include <rapidjson/reader.h>
+
+#include <algorithm>
+#include <array>
+#include <unordered_map>
+
+#include "data/coco_entries.h"
+#include "data/json_stream.h"
+
+namespace glia {
+namespace {
+
+enum class Section { none, images, annotations, categories };
+enum class Field { other, id, image_id, category_id, file_name, name, width, height, iscrowd, area, score, bbox, segmentation };
+enum class Part { other, size, counts };
+
+Field field_of(std::string_view key) {
+  static const std::unordered_map<std::string_view, Field> fields{{"id", Field::id},
+                                                                  {"image_id", Field::image_id},
+                                                                  {"category_id", Field::category_id},
+                                                                  {"file_name", Field::file_name},
+                                                                  {"name", Field::name},
+                                                                  {"width", Field::width},
+                                                                  {"height", Field::height},
+                                                                  {"iscrowd", Field::iscrowd},
+                                                                  {"area", Field::area},
+                                                                  {"score", Field::score},
+                                                                  {"bbox", Field::bbox},
+                                                                  {"segmentation", Field::segmentation}};
+  const auto found = fields.find(key);
+  return found == fields.end() ? Field::other : found->second;
+}
+
+// RapidJSON's events, sorted into entries by depth: the entries of a list stand at depth `list_ + 1`.
+class Handler {
+ public:
+  Handler(CocoBuilder& builder, const CocoLimits& limits, bool results) : builder_(builder), limits_(limits), results_(results) {}
+
+  bool annotations_deferred() const { return deferred_; }
+  bool saw(Section section) const { return seen_[static_cast<size_t>(section)]; }
+  void second_pass() { second_ = true, deferred_ = false, depth_ = 0, section_ = Section::none, seen_ = {}; }
+  const std::string& error() const { return error_; }
+
+  bool StartObject() {
+    if (!enter()) return false;
+    if (depth_ == 1 && results_) return fail("want a list of results: [{...}, ...]");
+    if (depth_ == list() + 1 && section_ != Section::none) entry_ = {}, field_ = Field::other;
+    if (depth_ == list() + 2 && field_ == Field::segmentation) entry_.form = MaskForm::text, part_ = Part::other;
+    if (in_field() && field_ != Field::segmentation) wrong("an object");
+    return true;
+  }
+  bool EndObject(rapidjson::SizeType) {
+    if (depth_ == list() + 1 && section_ != Section::none) finish_entry();
+    --depth_;
+    return true;
+  }
+  bool StartArray() {
+    if (!enter()) return false;
+    if (depth_ == 1 && !results_) return fail("a list, want an object with images, annotations and categories (a results file?)");
+    if (depth_ == 1) section_ = Section::annotations;
+    if (depth_ == list()) index_ = 0;
+    if (in_field() && field_ == Field::segmentation) entry_.form = MaskForm::polygons;
+    if (in_field() && field_ != Field::segmentation && field_ != Field::bbox) wrong("a list");
+    if (depth_ == list() + 3 && field_ == Field::segmentation) {
+      if (entry_.form == MaskForm::polygons) {
+        entry_.polygons.emplace_back();
+      } else if (part_ == Part::counts) {
+        entry_.form = MaskForm::counts;
+      }
+    }
+    return true;
+  }
+  bool EndArray(rapidjson::SizeType) {
+    --depth_;
+    return true;
+  }
+  bool Key(const char* text, rapidjson::SizeType length, bool) {
+    const std::string_view key(text, length);
+    if (depth_ == 1 && !results_) {
+      section_ = key == "images"        ? Section::images
+                 : key == "annotations" ? Section::annotations
+                 : key == "categories"  ? Section::categories
+                                        : Section::none;
+      seen_[static_cast<size_t>(section_)] = true;
+      if (section_ == Section::annotations && !second_ && !(saw(Section::images) && saw(Section::categories))) deferred_ = true;
+      if (second_ && section_ != Section::annotations) section_ = Section::none;
+    } else if (depth_ == list() + 1) {
+      field_ = field_of(key);
+    } else if (depth_ == list() + 2 && field_ == Field::segmentation) {
+      part_ = key == "size" ? Part::size : key == "counts" ? Part::counts : Part::other;
+    }
+    return true;
+  }
+  bool String(const char* text, rapidjson::SizeType length, bool) {
+    if (skipping()) return true;
+    if (depth_ == list() + 1) {
+      std::string value(text, length);
+      switch (field_) {
+        case Field::id: entry_.id = std::move(value); break;
+        case Field::image_id: entry_.image_id = std::move(value); break;
+        case Field::category_id: entry_.category_id = std::move(value); break;
+        case Field::file_name: entry_.file_name = std::move(value); break;
+        case Field::name: entry_.name = std::move(value); break;
+        case Field::other: break;
+        default: wrong("a string");
+      }
+    } else if (depth_ == list() + 2 && field_ == Field::segmentation && part_ == Part::counts) {
+      entry_.text.assign(text, length);
+    } else if (depth_ >= list() + 2 && (field_ == Field::segmentation || field_ == Field::bbox) && part_ != Part::other) {
+      wrong("a string");
+    }
+    return true;
+  }
+  bool Int(int v) { return number(v, v, true); }
+  bool Uint(unsigned v) { return number(v, v, true); }
+  bool Int64(int64_t v) { return number(static_cast<double>(v), v, true); }
+  bool Uint64(uint64_t v) { return number(static_cast<double>(v), static_cast<int64_t>(std::min<uint64_t>(v, INT64_MAX)), true); }
+  bool Double(double v) { return number(v, 0, false); }
+  bool Bool(bool v) { return number(v, v, true); }
+  bool Null() { return true; }
+  bool RawNumber(const char*, rapidjson::SizeType, bool) { return true; }
+
+ private:
+  int list() const { return results_ ? 1 : 2; }
+  bool skipping() const { return section_ == Section::none || (section_ == Section::annotations && deferred_); }
+  bool in_field() const { return depth_ == list() + 2 && !skipping() && field_ != Field::other; }
+
+  bool fail(const std::string& error) {
+    error_ = error;
+    return false;
+  }
+  bool enter() {
+    if (++depth_ <= limits_.depth) return true;
+    return fail(fmt::format("nested deeper than {} levels", limits_.depth));
+  }
+  void wrong(const char* got) {
+    if (entry_.wrong.empty()) entry_.wrong = fmt::format("{} where {} was expected", got, wanted());
+  }
+  const char* wanted() const {
+    switch (field_) {
+      case Field::segmentation: return "a list of polygons [[x, y, ...]] or {\"size\": [h, w], \"counts\": ...} in segmentation";
+      case Field::bbox: return "numbers x, y, width, height in bbox";
+      case Field::file_name: return "a string in file_name";
+      case Field::width: return "a number in width";
+      case Field::height: return "a number in height";
+      default: return "a number or a string";
+    }
+  }
+
+  bool number(double value, int64_t whole, bool is_whole) {
+    if (skipping()) return true;
+    if (depth_ == list() + 1) {
+      const auto id = [&] { return is_whole ? std::to_string(whole) : fmt::format("{}", value); };
+      switch (field_) {
+        case Field::id: entry_.id = id(); break;
+        case Field::image_id: entry_.image_id = id(); break;
+        case Field::category_id: entry_.category_id = id(); break;
+        case Field::width: entry_.width = value; break;
+        case Field::height: entry_.height = value; break;
+        case Field::area: entry_.area = value; break;
+        case Field::score: entry_.score = value; break;
+        case Field::iscrowd: entry_.crowd = value != 0; break;
+        case Field::name: entry_.name = id(); break;
+        case Field::other: break;
+        default: wrong("a number");
+      }
+    } else if (depth_ == list() + 2 && field_ == Field::bbox) {
+      entry_.box.push_back(value);
+    } else if (depth_ == list() + 2 && field_ == Field::segmentation &&
+               (entry_.form == MaskForm::polygons || part_ != Part::other)) {
+      wrong("a number");
+    } else if (depth_ == list() + 3 && field_ == Field::segmentation) {
+      if (entry_.form == MaskForm::polygons) {
+        entry_.polygons.back().push_back(value);
+      } else if (part_ != Part::other) {
+        if (!is_whole) wrong("a fraction");
+        (part_ == Part::size ? entry_.size : entry_.counts).push_back(whole);
+      }
+    }
+    return true;
+  }
+
+  void finish_entry() {
+    if (!skipping()) {
+      if (section_ == Section::images) builder_.add_image(entry_, index_);
+      if (section_ == Section::categories) builder_.add_category(entry_, index_);
+      if (section_ == Section::annotations) builder_.add_annotation(entry_, index_);
+    }
+    ++index_;
+  }
+
+  CocoBuilder& builder_;
+  const CocoLimits& limits_;
+  const bool results_;
+  bool second_ = false, deferred_ = false;
+  int depth_ = 0;
+  Section section_ = Section::none;
+  std::array<bool, 4> seen_{};
+  Field field_ = Field::other;
+  Part part_ = Part::other;
+  CocoEntry entry_;
+  int64_t index_ = 0;
+  std::string error_;
+};
+
+// False after a fault that ends the reading.
+bool parse(const std::filesystem::path& path, Handler& handler, Faults& faults, const CocoLimits& limits) {
+  JsonFileStream stream(path, limits.string_bytes);
+  rapidjson::Reader reader;
+  constexpr unsigned flags = rapidjson::kParseIterativeFlag | rapidjson::kParseNanAndInfFlag | rapidjson::kParseFullPrecisionFlag;
+  const rapidjson::ParseResult parsed = reader.Parse<flags>(stream, handler);
+  if (!parsed.IsError()) return true;
+  std::string what, kind = "not JSON";
+  if (stream.string_too_long()) {
+    what = fmt::format("a string of more than {} bytes", limits.string_bytes), kind = "JSON beyond the limits";
+  } else if (!handler.error().empty()) {
+    what = handler.error(), kind = "not COCO JSON";
+  } else {
+    what = std::string(rapidjson::GetParseError_En(parsed.Code())) + (stream.Peek() == '\0' ? " (file cut off?)" : "");
+  }
+  faults.add(Severity::stop, kind, fmt::format("{}: JSON, near byte {}: {}", path.string(), parsed.Offset(), what));
+  return false;
+}
+
+}  // namespace
+
+CocoFile read_coco(const std::filesystem::path& path, Faults& faults, const CocoLimits& limits) {
+  CocoBuilder builder(path.string(), faults, limits);
+  Handler handler(builder, limits, false);
+  bool whole = parse(path, handler, faults, limits);
+  if (whole) {
+    for (const auto& [section, name] :
+         {std::pair{Section::images, "images"}, {Section::annotations, "annotations"}, {Section::categories, "categories"}}) {
+      if (handler.saw(section)) continue;
+      builder.stop("not COCO JSON", fmt::format("no list \"{}\": is this a COCO file?", name));
+      whole = false;
+    }
+  }
+  if (whole && handler.annotations_deferred()) {  // annotations stood before images or categories: once more, for them alone
+    handler.second_pass();
+    parse(path, handler, faults, limits);
+  }
+  return std::move(builder.result);
+}
+
+bool is_coco_results(const std::filesystem::path& path) {
+  JsonFileStream stream(path, 1);
+  while (stream.Peek() == ' ' || stream.Peek() == '\n' || stream.Peek() == '\r' || stream.Peek() == '\t') stream.Take();
+  return stream.Peek() == '[';
+}
+
+Dataset read_coco_results(const std::filesystem::path& path, const Dataset& truth, Faults& faults, const CocoLimits& limits) {
+  CocoBuilder builder(path.string(), faults, limits, truth);
+  Handler handler(builder, limits, true);
+  parse(path, handler, faults, limits);
+  return std::move(builder.result.dataset);
+}
+
+}  // namespace glia
