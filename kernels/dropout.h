@@ -50,12 +50,13 @@ MaskedDropout::Forward masked_dropout;
 MaskedDropout::Backward masked_dropout_backward;
 }  // namespace cpu
 
-inline constexpr Variants<Dropout::Forward> Dropout::forward{.name = "dropout", .reference = reference::dropout};
-inline constexpr Variants<Dropout::Backward> Dropout::backward{.name = "dropout_backward",
-                                                               .reference = reference::dropout_backward};
-inline constexpr Variants<MaskedDropout::Forward> MaskedDropout::forward{.name = "masked_dropout",
-                                                                         .reference = reference::masked_dropout};
-inline constexpr Variants<MaskedDropout::Backward> MaskedDropout::backward{.name = "masked_dropout_backward",
-                                                                           .reference = reference::masked_dropout_backward};
+inline constexpr Variants<Dropout::Forward> Dropout::forward{
+    .name = "dropout", .reference = reference::dropout, .cpu = cpu::dropout};
+inline constexpr Variants<Dropout::Backward> Dropout::backward{
+    .name = "dropout_backward", .reference = reference::dropout_backward, .cpu = cpu::dropout_backward};
+inline constexpr Variants<MaskedDropout::Forward> MaskedDropout::forward{
+    .name = "masked_dropout", .reference = reference::masked_dropout, .cpu = cpu::masked_dropout};
+inline constexpr Variants<MaskedDropout::Backward> MaskedDropout::backward{
+    .name = "masked_dropout_backward", .reference = reference::masked_dropout_backward, .cpu = cpu::masked_dropout_backward};
 
 }  // namespace glia

@@ -80,14 +80,17 @@ LayerNorm::Forward layer_norm;
 LayerNorm::Backward layer_norm_backward;
 }  // namespace cpu
 
-inline constexpr Variants<BatchNorm::Forward> BatchNorm::forward{.name = "batch_norm", .reference = reference::batch_norm};
-inline constexpr Variants<BatchNorm::Backward> BatchNorm::backward{.name = "batch_norm_backward",
-                                                                   .reference = reference::batch_norm_backward};
-inline constexpr Variants<GroupNorm::Forward> GroupNorm::forward{.name = "group_norm", .reference = reference::group_norm};
-inline constexpr Variants<GroupNorm::Backward> GroupNorm::backward{.name = "group_norm_backward",
-                                                                   .reference = reference::group_norm_backward};
-inline constexpr Variants<LayerNorm::Forward> LayerNorm::forward{.name = "layer_norm", .reference = reference::layer_norm};
-inline constexpr Variants<LayerNorm::Backward> LayerNorm::backward{.name = "layer_norm_backward",
-                                                                   .reference = reference::layer_norm_backward};
+inline constexpr Variants<BatchNorm::Forward> BatchNorm::forward{
+    .name = "batch_norm", .reference = reference::batch_norm, .cpu = cpu::batch_norm};
+inline constexpr Variants<BatchNorm::Backward> BatchNorm::backward{
+    .name = "batch_norm_backward", .reference = reference::batch_norm_backward, .cpu = cpu::batch_norm_backward};
+inline constexpr Variants<GroupNorm::Forward> GroupNorm::forward{
+    .name = "group_norm", .reference = reference::group_norm, .cpu = cpu::group_norm};
+inline constexpr Variants<GroupNorm::Backward> GroupNorm::backward{
+    .name = "group_norm_backward", .reference = reference::group_norm_backward, .cpu = cpu::group_norm_backward};
+inline constexpr Variants<LayerNorm::Forward> LayerNorm::forward{
+    .name = "layer_norm", .reference = reference::layer_norm, .cpu = cpu::layer_norm};
+inline constexpr Variants<LayerNorm::Backward> LayerNorm::backward{
+    .name = "layer_norm_backward", .reference = reference::layer_norm_backward, .cpu = cpu::layer_norm_backward};
 
 }  // namespace glia

@@ -42,19 +42,56 @@ HWY_INLINE void store(Vector v, float* to) {
 
 // The first `count` lanes, count < lanes; other lanes 0, memory beyond untouched.
 HWY_INLINE Vector load_part(const float* from, int64_t count) {
+#if HWY_TARGET <= HWY_AVX2
+  return hn::MaskedLoad(hn::FirstN(VectorTag(), static_cast<size_t>(count)), VectorTag(), from);
+#else  // masks are emulated by whole accesses
   HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)] = {};
   for (int64_t i = 0; i < count; ++i) lanes[i] = from[i];
   return hn::Load(VectorTag(), lanes);
+#endif
 }
 HWY_INLINE void store_part(Vector v, float* to, int64_t count) {
+#if HWY_TARGET <= HWY_AVX2
+  hn::BlendedStore(v, hn::FirstN(VectorTag(), static_cast<size_t>(count)), VectorTag(), to);
+#else
   HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
   hn::Store(v, VectorTag(), lanes);
   for (int64_t i = 0; i < count; ++i) to[i] = lanes[i];
+#endif
+}
+
+// Calls f(offset, load, store) for the vectors of a span; the last may be part of one. load(p) and store(v, p) keep inside it.
+template <class F>
+HWY_INLINE void for_each_vector(int64_t n, const F& f) {
+  const int64_t lanes = vector_lanes();
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    f(
+        i, [](const float* p) HWY_ATTR { return load(p); }, [](Vector v, float* p) HWY_ATTR { store<false>(v, p); });
+  if (i < n)
+    f(
+        i, [n, i](const float* p) HWY_ATTR { return load_part(p, n - i); },
+        [n, i](Vector v, float* p) HWY_ATTR { store_part(v, p, n - i); });
+}
+
+// Sum of f(in[i]...) over a span, in a fixed order.
+template <class F, class... In>
+HWY_INLINE float sum_span(int64_t n, const F& f, const In*... in) {
+  const int64_t lanes = vector_lanes();
+  Vector sums[4] = {splat(0), splat(0), splat(0), splat(0)};
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes)
+    for (int64_t j = 0; j < 4; ++j) sums[j] = hn::Add(sums[j], f(load(in + i + j * lanes)...));
+  for (; i + lanes <= n; i += lanes) sums[0] = hn::Add(sums[0], f(load(in + i)...));
+  if (i < n)
+    sums[1] =
+        hn::Add(sums[1], hn::IfThenElseZero(hn::FirstN(VectorTag(), static_cast<size_t>(n - i)), f(load_part(in + i, n - i)...)));
+  return hn::GetLane(hn::SumOfLanes(VectorTag(), hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]))));
 }
 
 // to[i] = f(in[i]...) for vectors.
 template <bool streaming, class F, class... In>
-HWY_INLINE void map_span(int64_t n, float* HWY_RESTRICT to, const F& f, const In*... in) {
+HWY_INLINE void map_span(int64_t n, float* to, const F& f, const In*... in) {
   const int64_t lanes = vector_lanes();
   int64_t i = 0;
   for (; i + 2 * lanes <= n; i += 2 * lanes) {
