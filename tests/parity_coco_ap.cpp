@@ -48,7 +48,8 @@ struct Set {
 };
 
 Set load(const std::filesystem::path& folder, const std::string& number, IouKind kind) {
-  const rapidjson::Document gt = read_json(folder / ("gt_" + number + ".json")), dt = read_json(folder / ("dt_" + number + ".json"));
+  const rapidjson::Document gt = read_json(folder / ("gt_" + number + ".json")),
+                            dt = read_json(folder / ("dt_" + number + ".json"));
   struct Place {
     size_t index;
     int64_t height, width;

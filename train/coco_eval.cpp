@@ -54,7 +54,8 @@ struct Mean {
 
 }  // namespace
 
-CocoEvaluator::CocoEvaluator(std::span<const CocoImage> images, int num_categories, IouKind kind, std::array<int, 3> max_detections)
+CocoEvaluator::CocoEvaluator(std::span<const CocoImage> images, int num_categories, IouKind kind,
+                             std::array<int, 3> max_detections)
     : images_(int(images.size())), categories_(num_categories), kind_(kind), limits_(max_detections) {
   matches_.resize(images.size() * size_t(categories_) * areas);
   parallel_for(images_, 1, [&](int64_t begin, int64_t end) {
@@ -175,9 +176,9 @@ CocoSummary CocoEvaluator::summarize(std::span<const int> images, int first_cate
       }
     }
   }
-  return {precision[0].value(), precision_50.value(), precision_75.value(), precision[1].value(), precision[2].value(),
-          precision[3].value(), recall_at[0].value(), recall_at[1].value(), recall_at[2].value(), recall[1].value(),
-          recall[2].value(),    recall[3].value()};
+  return {precision[0].value(), precision_50.value(), precision_75.value(), precision[1].value(),
+          precision[2].value(), precision[3].value(), recall_at[0].value(), recall_at[1].value(),
+          recall_at[2].value(), recall[1].value(),    recall[2].value(),    recall[3].value()};
 }
 
 CocoSummary CocoEvaluator::summary() const {

@@ -44,7 +44,8 @@ class CocoEvaluator {
  public:
   // Matches every image at once, in parallel; images in the order of their ids. Throws DataError where masks of one image differ
   // in size, InternalError for a category outside [0, num_categories).
-  CocoEvaluator(std::span<const CocoImage> images, int num_categories, IouKind kind, std::array<int, 3> max_detections = {1, 10, 100});
+  CocoEvaluator(std::span<const CocoImage> images, int num_categories, IouKind kind,
+                std::array<int, 3> max_detections = {1, 10, 100});
 
   CocoSummary summary() const;
   CocoSummary of_category(int category) const;
@@ -62,7 +63,8 @@ class CocoEvaluator {
   };
 
   void match_image(const CocoImage& image, size_t index);
-  void match_category(std::span<const CocoTruth* const> truth, std::span<const CocoDetection* const> detections, Matches* results) const;
+  void match_category(std::span<const CocoTruth* const> truth, std::span<const CocoDetection* const> detections,
+                      Matches* results) const;
   CocoSummary summarize(std::span<const int> images, int first_category, int last_category) const;
   const Matches& at(int image, int category, int area) const {
     return matches_[(size_t(image) * size_t(categories_) + size_t(category)) * areas + size_t(area)];

@@ -153,6 +153,25 @@ double KaggleScore::map_iou_compat() const { return mean_precision(compat); }
 
 Matching match(const Overlaps& o, int percent) { return Matcher(o, percent).result(); }
 
+Matching match_instances(std::span<const Instance> truth, std::span<const Instance> predictions, int percent) {
+  const Matching without_crowds = match(overlaps(truth, predictions), percent);
+  const auto places = [](std::span<const Instance> list) {
+    std::vector<int32_t> at;
+    for (size_t i = 0; i < list.size(); ++i)
+      if (!list[i].crowd) at.push_back(int32_t(i));
+    return at;
+  };
+  const std::vector<int32_t> truth_at = places(truth), prediction_at = places(predictions);
+  Matching result{std::vector<int32_t>(truth.size(), -1), std::vector<int32_t>(predictions.size(), -1)};
+  for (size_t t = 0; t < truth_at.size(); ++t) {
+    if (without_crowds.prediction_of[t] < 0) continue;
+    const int32_t p = prediction_at[size_t(without_crowds.prediction_of[t])];
+    result.prediction_of[size_t(truth_at[t])] = p;
+    result.truth_of[size_t(p)] = truth_at[t];
+  }
+  return result;
+}
+
 MatchCounts match_counts(const Overlaps& o, int percent) {
   const Matching m = match(o, percent);
   const auto tp = int64_t(std::count_if(m.truth_of.begin(), m.truth_of.end(), [](int32_t t) { return t >= 0; }));

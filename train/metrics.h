@@ -54,6 +54,8 @@ struct Matching {
   std::vector<int32_t> truth_of;       // by prediction
 };
 Matching match(const Overlaps& overlaps, int percent);
+// By index into the given lists; crowds have no partner.
+Matching match_instances(std::span<const Instance> truth, std::span<const Instance> predictions, int percent = 50);
 
 // Semantic scores of one image: probability (any shape) float32, target uint8 of the same size. Both empty: dice 1.
 double hard_dice(const Tensor& probability, const Tensor& target, double threshold = 0.5);  // p > threshold

@@ -1,0 +1,224 @@
+#include "train/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+
+#include "data/rle.h"
+#include "tensor/parallel.h"
+
+namespace glia {
+namespace {
+
+// What one image adds to the means.
+struct ImageScores {
+  KaggleScore kaggle;
+  double dice = 0, bce = 0;
+  int64_t n_truth = 0, n_pred = 0;
+};
+
+Rle foreground(std::span<const Instance> instances, int64_t height, int64_t width, int category) {
+  Tensor mask = Tensor::zeros({height, width}, DType::uint8);
+  for (const Instance& i : instances)
+    if (!i.crowd && (category < 0 || i.category == category)) paint_mask(i.mask, 1, mask);
+  return encode_mask(mask);
+}
+
+std::vector<Rle> masks_of(std::span<const Instance> instances, int category) {
+  std::vector<Rle> masks;
+  for (const Instance& i : instances)
+    if (!i.crowd && (category < 0 || i.category == category)) masks.push_back(i.mask);
+  return masks;
+}
+
+// category -1: all of them.
+ImageScores score_image(const Sample& truth, std::span<const Instance> predicted, int category) {
+  const std::vector<Rle> t = masks_of(truth.instances, category), p = masks_of(predicted, category);
+  ImageScores s;
+  s.kaggle = kaggle_score(overlaps(t, p));
+  s.n_truth = int64_t(t.size());
+  s.n_pred = int64_t(p.size());
+  const Rle a = foreground(truth.instances, truth.height, truth.width, category);
+  const Rle b = foreground(predicted, truth.height, truth.width, category);
+  const int64_t both = intersection_area(a, b), sum = area(a) + area(b), pixels = truth.height * truth.width;
+  s.dice = sum ? 2. * double(both) / double(sum) : 1;
+  const double wrong = pixels ? double(sum - 2 * both) / double(pixels) : 0;
+  constexpr double clip = 1e-7;
+  s.bce = -wrong * std::log(clip) - (1 - wrong) * std::log1p(-clip);
+  return s;
+}
+
+Scores mean_of(std::span<const ImageScores> all, std::span<const int> images) {
+  Scores mean;
+  MatchCounts at_50;
+  for (const int i : images) {
+    const ImageScores& s = all[size_t(i)];
+    mean.map_iou += s.kaggle.map_iou();
+    mean.map_iou_compat += s.kaggle.map_iou_compat();
+    for (size_t t = 0; t < num_iou_thresholds; ++t) mean.precision_at[t] += s.kaggle.strict[t].precision();
+    at_50 += s.kaggle.strict[0];
+    mean.dice += s.dice;
+    mean.bce += s.bce;
+    mean.n_truth += s.n_truth;
+    mean.n_pred += s.n_pred;
+  }
+  mean.n_images = int64_t(images.size());
+  mean.f1_at_50 = at_50.f1();
+  const auto n = double(std::max<size_t>(1, images.size()));
+  for (double* value : {&mean.map_iou, &mean.map_iou_compat, &mean.dice, &mean.bce}) *value /= n;
+  for (double& value : mean.precision_at) value /= n;
+  return mean;
+}
+
+void check_masks(const Sample& truth, std::span<const Instance> instances, const char* side) {
+  for (const Instance& i : instances)
+    if (i.mask.height != truth.height || i.mask.width != truth.width)
+      throw DataError("evaluate: image '{}' has {} x {} pixels (height x width), a {} mask {} x {} (resized predictions?)",
+                      truth.id, truth.height, truth.width, side, i.mask.height, i.mask.width);
+}
+
+// Index of each predicted category among the true ones; empty where the predictions are unclassified.
+std::vector<int> match_categories(const Dataset& truth, const Dataset& predictions) {
+  std::vector<int> map;
+  for (const std::string& name : predictions.categories) {
+    const auto at = std::find(truth.categories.begin(), truth.categories.end(), name);
+    if (at != truth.categories.end()) {
+      map.push_back(int(at - truth.categories.begin()));
+    } else if (predictions.categories.size() == 1) {
+      return {};
+    } else {
+      throw DataError("evaluate: the predictions have a category '{}', the truth has {} others (another data set?)", name,
+                      truth.categories.size());
+    }
+  }
+  return map;
+}
+
+int main_category(const Sample& sample, size_t categories) {
+  std::vector<int64_t> votes(std::max<size_t>(1, categories));
+  for (const Instance& i : sample.instances)
+    if (!i.crowd) ++votes[size_t(i.category)];
+  const auto best = std::max_element(votes.begin(), votes.end());
+  return *best ? int(best - votes.begin()) : -1;
+}
+
+class Evaluator {
+ public:
+  Evaluator(const Dataset& truth, const Dataset& predictions, const EvaluateOptions& options) : truth_(truth), options_(options) {
+    std::map<std::string, size_t> index;
+    for (size_t i = 0; i < truth.samples.size(); ++i) index[truth.samples[i].id] = i;
+    predicted_.resize(truth.samples.size());
+    std::vector<bool> given(truth.samples.size());
+    const std::vector<int> categories = match_categories(truth, predictions);
+    classified_ = !categories.empty();
+    for (const Sample& p : predictions.samples) {
+      const auto at = index.find(p.id);
+      if (at == index.end())
+        throw DataError(
+            "evaluate: a prediction for image '{}', which is not among the {} images of the truth (another data set?)", p.id,
+            truth.samples.size());
+      given[at->second] = true;
+      for (Instance i : p.instances) {
+        i.category = classified_ ? categories.at(size_t(i.category)) : 0;
+        predicted_[at->second].push_back(std::move(i));
+      }
+    }
+    for (size_t i = 0; i < truth.samples.size(); ++i) {
+      check_masks(truth.samples[i], truth.samples[i].instances, "true");
+      check_masks(truth.samples[i], predicted_[i], "predicted");
+    }
+    missing_ = std::count(given.begin(), given.end(), false);
+    all_.resize(truth.samples.size());
+    std::iota(all_.begin(), all_.end(), 0);
+  }
+
+  Evaluation run() {
+    const std::vector<ImageScores> scores = score_images(-1);
+    const CocoEvaluator bbox(coco_images(IouKind::bbox), coco_categories(), IouKind::bbox, options_.max_detections);
+    const CocoEvaluator segm(coco_images(IouKind::segm), coco_categories(), IouKind::segm, options_.max_detections);
+    Evaluation result;
+    static_cast<Scores&>(result) = mean_of(scores, all_);
+    result.bbox = bbox.summary();
+    result.segm = segm.summary();
+    result.max_detections = options_.max_detections;
+    if (missing_)
+      result.warnings.push_back(
+          fmt::format("{} of {} images have no prediction; they count with zero detections", missing_, all_.size()));
+    const auto of_images = [&](std::span<const int> images) {
+      Scores s = mean_of(scores, images);
+      s.bbox = bbox.of_images(images);
+      s.segm = segm.of_images(images);
+      return s;
+    };
+    for (int c = 0; truth_.categories.size() > 1 && c < int(truth_.categories.size()); ++c) {
+      Scores s;
+      if (classified_) {
+        s = mean_of(score_images(c), images_with(c));
+        s.bbox = bbox.of_category(c);
+        s.segm = segm.of_category(c);
+      } else {
+        std::vector<int> images;
+        for (const int i : all_)
+          if (main_category(truth_.samples[size_t(i)], truth_.categories.size()) == c) images.push_back(i);
+        s = of_images(images);
+      }
+      result.per_class.emplace_back(truth_.categories[size_t(c)], s);
+    }
+    if (options_.per_image)
+      for (const int i : all_) result.per_image.emplace_back(truth_.samples[size_t(i)].id, of_images({&i, 1}));
+    return result;
+  }
+
+ private:
+  int coco_categories() const { return classified_ ? int(truth_.categories.size()) : 1; }
+
+  std::vector<ImageScores> score_images(int category) const {
+    std::vector<ImageScores> scores(all_.size());
+    parallel_for(int64_t(all_.size()), 1, [&](int64_t begin, int64_t end) {
+      for (auto i = size_t(begin); i < size_t(end); ++i) scores[i] = score_image(truth_.samples[i], predicted_[i], category);
+    });
+    return scores;
+  }
+
+  // Images where the category occurs on either side: two empty sides would count as a perfect score.
+  std::vector<int> images_with(int category) const {
+    const auto is = [category](const Instance& i) { return !i.crowd && i.category == category; };
+    std::vector<int> images;
+    for (const int i : all_) {
+      const auto &t = truth_.samples[size_t(i)].instances, &p = predicted_[size_t(i)];
+      if (std::any_of(t.begin(), t.end(), is) || std::any_of(p.begin(), p.end(), is)) images.push_back(i);
+    }
+    return images;
+  }
+
+  std::vector<CocoImage> coco_images(IouKind kind) const {
+    std::vector<CocoImage> images(all_.size());
+    for (size_t i = 0; i < images.size(); ++i) {
+      for (const Instance& t : truth_.samples[i].instances)
+        images[i].truth.push_back({t.mask, t.box, classified_ ? t.category : 0, t.crowd, double(area(t.mask))});
+      for (const Instance& p : predicted_[i])
+        images[i].detections.push_back(
+            {p.mask, p.box, p.category, p.score, kind == IouKind::segm ? double(area(p.mask)) : p.box[2] * p.box[3]});
+    }
+    return images;
+  }
+
+  const Dataset& truth_;
+  const EvaluateOptions& options_;
+  std::vector<std::vector<Instance>> predicted_;  // by image of the truth; categories are the truth's
+  std::vector<int> all_;                          // 0, 1, ...: every image
+  bool classified_ = false;
+  int64_t missing_ = 0;
+};
+
+}  // namespace
+
+Evaluation evaluate(const Dataset& truth, const Dataset& predictions, const EvaluateOptions& options) {
+  if (!std::is_sorted(options.max_detections.begin(), options.max_detections.end()) || options.max_detections[0] < 1)
+    throw UsageError("evaluate: detection limits {}, {}, {}, want three ascending numbers from 1", options.max_detections[0],
+                     options.max_detections[1], options.max_detections[2]);
+  return Evaluator(truth, predictions, options).run();
+}
+
+}  // namespace glia
