@@ -95,15 +95,17 @@ GlobalAvgPool::Forward global_avg_pool;
 GlobalAvgPool::Backward global_avg_pool_backward;
 }  // namespace cpu
 
-inline constexpr Variants<MaxPool2d::Forward> MaxPool2d::forward{.name = "max_pool2d", .reference = reference::max_pool2d};
-inline constexpr Variants<MaxPool2d::Backward> MaxPool2d::backward{.name = "max_pool2d_backward",
-                                                                   .reference = reference::max_pool2d_backward};
-inline constexpr Variants<AvgPool2d::Forward> AvgPool2d::forward{.name = "avg_pool2d", .reference = reference::avg_pool2d};
-inline constexpr Variants<AvgPool2d::Backward> AvgPool2d::backward{.name = "avg_pool2d_backward",
-                                                                   .reference = reference::avg_pool2d_backward};
-inline constexpr Variants<GlobalAvgPool::Forward> GlobalAvgPool::forward{.name = "global_avg_pool",
-                                                                         .reference = reference::global_avg_pool};
-inline constexpr Variants<GlobalAvgPool::Backward> GlobalAvgPool::backward{.name = "global_avg_pool_backward",
-                                                                           .reference = reference::global_avg_pool_backward};
+inline constexpr Variants<MaxPool2d::Forward> MaxPool2d::forward{
+    .name = "max_pool2d", .reference = reference::max_pool2d, .cpu = cpu::max_pool2d};
+inline constexpr Variants<MaxPool2d::Backward> MaxPool2d::backward{
+    .name = "max_pool2d_backward", .reference = reference::max_pool2d_backward, .cpu = cpu::max_pool2d_backward};
+inline constexpr Variants<AvgPool2d::Forward> AvgPool2d::forward{
+    .name = "avg_pool2d", .reference = reference::avg_pool2d, .cpu = cpu::avg_pool2d};
+inline constexpr Variants<AvgPool2d::Backward> AvgPool2d::backward{
+    .name = "avg_pool2d_backward", .reference = reference::avg_pool2d_backward, .cpu = cpu::avg_pool2d_backward};
+inline constexpr Variants<GlobalAvgPool::Forward> GlobalAvgPool::forward{
+    .name = "global_avg_pool", .reference = reference::global_avg_pool, .cpu = cpu::global_avg_pool};
+inline constexpr Variants<GlobalAvgPool::Backward> GlobalAvgPool::backward{
+    .name = "global_avg_pool_backward", .reference = reference::global_avg_pool_backward, .cpu = cpu::global_avg_pool_backward};
 
 }  // namespace glia

@@ -45,7 +45,8 @@ Resize::Forward resize;
 Resize::Backward resize_backward;
 }  // namespace cpu
 
-inline constexpr Variants<Resize::Forward> Resize::forward{.name = "resize", .reference = reference::resize};
-inline constexpr Variants<Resize::Backward> Resize::backward{.name = "resize_backward", .reference = reference::resize_backward};
+inline constexpr Variants<Resize::Forward> Resize::forward{.name = "resize", .reference = reference::resize, .cpu = cpu::resize};
+inline constexpr Variants<Resize::Backward> Resize::backward{
+    .name = "resize_backward", .reference = reference::resize_backward, .cpu = cpu::resize_backward};
 
 }  // namespace glia
