@@ -43,9 +43,10 @@ TensorSpec infer_binary(const char* op, const Tensor& a, const Tensor& b);
   };                                                                                                                  \
   namespace reference { Op::Forward function; Op::Backward function##_backward; }                                     \
   namespace cpu { Op::Forward function; Op::Backward function##_backward; }                                           \
-  inline constexpr Variants<Op::Forward> Op::forward{.name = #function, .reference = reference::function};            \
-  inline constexpr Variants<Op::Backward> Op::backward{.name = #function "_backward",                                 \
-                                                       .reference = reference::function##_backward};
+  inline constexpr Variants<Op::Forward> Op::forward{                                                                 \
+      .name = #function, .reference = reference::function, .cpu = cpu::function};                                     \
+  inline constexpr Variants<Op::Backward> Op::backward{                                                               \
+      .name = #function "_backward", .reference = reference::function##_backward, .cpu = cpu::function##_backward};
 GLIA_BINARY_OPS(GLIA_DECLARE_BINARY)
 #undef GLIA_DECLARE_BINARY
 

@@ -44,11 +44,13 @@ LogSoftmax::Forward log_softmax;
 LogSoftmax::Backward log_softmax_backward;
 }  // namespace cpu
 
-inline constexpr Variants<Softmax::Forward> Softmax::forward{.name = "softmax", .reference = reference::softmax};
-inline constexpr Variants<Softmax::Backward> Softmax::backward{.name = "softmax_backward",
-                                                               .reference = reference::softmax_backward};
-inline constexpr Variants<LogSoftmax::Forward> LogSoftmax::forward{.name = "log_softmax", .reference = reference::log_softmax};
-inline constexpr Variants<LogSoftmax::Backward> LogSoftmax::backward{.name = "log_softmax_backward",
-                                                                     .reference = reference::log_softmax_backward};
+inline constexpr Variants<Softmax::Forward> Softmax::forward{
+    .name = "softmax", .reference = reference::softmax, .cpu = cpu::softmax};
+inline constexpr Variants<Softmax::Backward> Softmax::backward{
+    .name = "softmax_backward", .reference = reference::softmax_backward, .cpu = cpu::softmax_backward};
+inline constexpr Variants<LogSoftmax::Forward> LogSoftmax::forward{
+    .name = "log_softmax", .reference = reference::log_softmax, .cpu = cpu::log_softmax};
+inline constexpr Variants<LogSoftmax::Backward> LogSoftmax::backward{
+    .name = "log_softmax_backward", .reference = reference::log_softmax_backward, .cpu = cpu::log_softmax_backward};
 
 }  // namespace glia
