@@ -1,10 +1,7 @@
-// Reading and writing files: round trips, caps, truncation, failing system calls.
+// Files as wholes and safetensors: round trips, failing system calls, headers out of the grammar.
 #include <doctest/doctest.h>
-#include <rapidjson/document.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -18,26 +15,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path fixtures = tests::source_folder() / "tests/fixtures/data";
+using tests::TemporaryFolder;
 
-// A folder of its own for one test, removed at its end.
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "glia-test-XXXXXX").string();
-    path = ::mkdtemp(name.data());
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  fs::path operator/(const char* name) const { return path / name; }
-  int files() const {
-    int n = 0;
-    for ([[maybe_unused]] const auto& entry : fs::directory_iterator(path)) ++n;
-    return n;
-  }
-};
+int files_in(const TemporaryFolder& folder) {
+  return static_cast<int>(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()));
+}
 
 template <class E, class F>
 std::string message_of(F&& f) {
@@ -91,7 +73,7 @@ struct Faults {
 
 TEST_SUITE("data") {
   TEST_CASE("atomic file: replaces whole files, leaves nothing behind") {
-    Folder folder;
+    TemporaryFolder folder;
     const fs::path path = folder / "a.txt";
     write_file(path, "old");
     {
@@ -99,7 +81,7 @@ TEST_SUITE("data") {
       file.write("half of the new");
     }
     CHECK(read_file(path) == "old");
-    CHECK(folder.files() == 1);
+    CHECK(files_in(folder) == 1);
     std::string big(1'000'003, 'x');
     for (size_t i = 0; i < big.size(); ++i) big[i] = static_cast<char>('a' + i % 23);
     AtomicFile file(path);
@@ -110,7 +92,7 @@ TEST_SUITE("data") {
     file.commit();
     CHECK(file.size() == big.size());
     CHECK(read_file(path) == big);
-    CHECK(folder.files() == 1);
+    CHECK(files_in(folder) == 1);
     fs::create_symlink("a.txt", folder / "link");
     write_file(folder / "link", "through the link");
     CHECK(fs::is_symlink(folder / "link"));
@@ -123,7 +105,7 @@ TEST_SUITE("data") {
         if (error == EINTR && always) continue;  // a call that is interrupted for ever
         int failures = 0;
         for (int n = 1; n < 12; ++n) {
-          Folder folder;
+          TemporaryFolder folder;
           const fs::path path = folder / "a.txt";
           write_file(path, "old");
           std::string message;
@@ -135,10 +117,10 @@ TEST_SUITE("data") {
           CHECK((content == "old" || content == "new content"));
           if (message.empty()) {
             CHECK(content == "new content");
-            CHECK(folder.files() == 1);
+            CHECK(files_in(folder) == 1);
           } else {
             ++failures;
-            CHECK(message.find(folder.path.string()) == 0);
+            CHECK(message.find(folder.path().string()) == 0);
             CHECK(message.find(std::strerror(error)) != std::string::npos);
           }
         }
@@ -146,21 +128,21 @@ TEST_SUITE("data") {
         CHECK(failures == (error == EINTR ? 0 : 7));
       }
     }
-    Folder folder;
+    TemporaryFolder folder;
     Faults faults(0, 0, false, true);
     write_file(folder / "b", std::string(1000, 'b'));
     CHECK(read_file(folder / "b") == std::string(1000, 'b'));
   }
 
   TEST_CASE("atomic file: causes in words (R24)") {
-    Folder folder;
+    TemporaryFolder folder;
     CHECK(message_of<IoError>([&] { write_file(folder / "no/such/folder", ""); }).find("No such file or directory") !=
           std::string::npos);
-    CHECK(message_of<IoError>([&] { write_file(folder.path, ""); }).find("is a folder") != std::string::npos);
+    CHECK(message_of<IoError>([&] { write_file(folder.path(), ""); }).find("is a folder") != std::string::npos);
     CHECK(message_of<IoError>([&] { write_file("/dev/full", "x"); }).find("the disk is full") != std::string::npos);
     write_file("/dev/null", "x");
     CHECK(fs::is_character_file("/dev/null"));
-    CHECK(message_of<IoError>([&] { read_file(folder.path); }).find("is a folder") != std::string::npos);
+    CHECK(message_of<IoError>([&] { read_file(folder.path()); }).find("is a folder") != std::string::npos);
     CHECK(message_of<IoError>([&] { read_file(folder / "none"); }).find("No such file") != std::string::npos);
     CHECK_THROWS_AS(MappedFile("/dev/zero"), IoError);
     write_file(folder / "ten", "0123456789");
@@ -169,17 +151,17 @@ TEST_SUITE("data") {
   }
 
   TEST_CASE("atomic file: temporaries of dead processes go, others stay") {
-    Folder folder;
+    TemporaryFolder folder;
     for (const char* name : {".a.tmp-999999999", ".a.tmp-1", ".a.tmp-", ".a.tmp-12x", "a.tmp-999999999"})
       std::ofstream(folder / name) << "x";
-    CHECK(remove_stale_temporaries(folder.path) == 1);
-    CHECK(folder.files() == 4);
+    CHECK(remove_stale_temporaries(folder.path()) == 1);
+    CHECK(files_in(folder) == 4);
     CHECK(!fs::exists(folder / ".a.tmp-999999999"));
     CHECK(remove_stale_temporaries(folder / "none") == 0);
   }
 
   TEST_CASE("safetensors: round trip of every type, same bytes, checksums") {
-    Folder folder;
+    TemporaryFolder folder;
     std::map<std::string, Tensor> tensors{
         {"f32", Tensor::from<float>({2, 3}, std::vector<float>{1, -2, 3.5f, 1e-40f, 1e38f, 0})},
         {"f64", Tensor::from<double>({1}, std::vector<double>{3.141592653589793})},
@@ -216,7 +198,7 @@ TEST_SUITE("data") {
   }
 
   TEST_CASE("safetensors: every changed byte is noticed") {
-    Folder folder;
+    TemporaryFolder folder;
     write_safetensors(folder / "a", {{"w", Tensor::full({3}, 2)}, {"b", Tensor::full({1}, 1, DType::int32)}}, {{"step", "12"}},
                       {.checksums = true});
     std::string bytes = read_file(folder / "a");

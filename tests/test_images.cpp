@@ -1,0 +1,192 @@
+// Image files: what we write we read, JPEG against libjpeg, limits before memory is taken.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "data/atomic_file.h"
+#include "data/image_io.h"
+#include "data/jpeg.h"
+#include "data/png.h"
+#include "data/tiff.h"
+#include "tests/paths.h"
+
+using namespace glia;
+using tests::TemporaryFolder;
+
+namespace {
+
+// Values that look random, the same each time.
+template <class T>
+Tensor pattern(const Shape& shape, T most) {
+  Tensor t(shape, dtype_of<T>);
+  uint64_t state = 1;
+  for (T& v : t.values<T>()) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    v = static_cast<T>((state >> 33) % (static_cast<uint64_t>(most) + 1));
+  }
+  return t;
+}
+
+bool equal_bytes(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.bytes() == b.bytes() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
+}
+
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+std::string message_of(auto&& f) {
+  try {
+    f();
+  } catch (const DataError& e) {
+    return e.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("data");
+
+TEST_CASE("images: PNG round trips") {
+  TemporaryFolder folder;
+  for (const int64_t c : {1, 2, 3, 4}) {
+    CAPTURE(c);
+    const Tensor narrow = pattern<uint8_t>({7, 5, c}, 255), wide = pattern<int32_t>({3, 11, c}, 65535);
+    write_png(folder / "a.png", narrow);
+    write_png(folder / "b.png", wide);
+    CHECK(equal_bytes(read_image(folder / "a.png").pixels, narrow));
+    const ImageFile b = read_image(folder / "b.png");
+    CHECK(equal_bytes(b.pixels, wide));
+    CHECK(b.facts.bits == 16);
+    CHECK(b.facts.channels == c);
+    CHECK(b.facts.format == "PNG");
+  }
+  write_png(folder / "flat.png", pattern<uint8_t>({4, 6}, 255));
+  CHECK(read_image(folder / "flat.png").pixels.shape() == Shape{4, 6, 1});
+  CHECK_THROWS_AS(write_png(folder / "c.png", Tensor::full({2, 2}, 65536, DType::int32)), DataError);
+  CHECK_THROWS_AS(write_png(folder / "c.png", Tensor::full({2, 2}, -1, DType::int32)), DataError);
+  CHECK_THROWS_AS(write_png(folder / "c.png", Tensor::full({2, 2, 5}, 1, DType::uint8)), InternalError);
+  CHECK(!std::filesystem::exists(folder / "c.png"));
+}
+
+TEST_CASE("images: TIFF round trips") {
+  TemporaryFolder folder;
+  const auto path = folder / "a.tif";
+  for (const int64_t c : {1, 2, 3, 4, 5}) {
+    CAPTURE(c);
+    for (const Tensor& t : {pattern<uint8_t>({300, 211, c}, 255), pattern<int32_t>({31, 17, c}, 65535),
+                            pattern<int32_t>({31, 17, c}, 65536 * 1000), pattern<int64_t>({9, 17, c}, 0xffffffff)}) {
+      write_tiff(path, t);
+      const ImageFile back = read_image(path);
+      CHECK(back.pixels.shape() == t.shape());
+      CHECK(equal_bytes(back.pixels.cast(t.dtype()), t));
+    }
+  }
+  Tensor f = pattern<int32_t>({8, 9}, 1000).cast(DType::float32);
+  f.data<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+  f.data<float>()[1] = -std::numeric_limits<float>::infinity();
+  write_tiff(path, f);
+  CHECK(equal_bytes(read_image(path).pixels, f));
+  const Tensor pages = pattern<uint8_t>({4, 6, 7, 3}, 255);
+  write_tiff(path, pages);
+  CHECK(read_image(path).pixels.shape() == pages.shape());
+  CHECK(equal_bytes(read_image(path).pixels, pages));
+  CHECK(image_size(path) == ImageSize{6, 7});
+  CHECK(read_image_facts(path).pages == 4);
+  CHECK_THROWS_AS(write_tiff(path, Tensor::full({1, 1}, -1, DType::int32)), DataError);
+  CHECK_THROWS_AS(write_tiff(path, Tensor::full({1, 1}, 4294967296.0, DType::int64)), DataError);
+  CHECK(equal_bytes(read_image(path).pixels, pages));  // a failed write leaves the old file
+}
+
+TEST_CASE("images: label maps keep every id") {
+  TemporaryFolder folder;
+  for (const int most : {65535, 65536}) {
+    Tensor labels = Tensor::zeros({5, 6}, DType::int32);
+    labels.data<int32_t>()[7] = most;
+    const auto path = write_label_map(folder / "cells.v1", labels);
+    CHECK(path.filename() == (most > 65535 ? "cells.v1.tif" : "cells.v1.png"));
+    CHECK(equal_bytes(read_image(path).pixels.cast(DType::int32), labels));
+  }
+}
+
+TEST_CASE("images: JPEG as libjpeg decodes it") {
+  const auto folder = tests::source_folder() / "tests/fixtures/jpeg";
+  for (const std::string name : {"gray", "colour", "progressive"}) {
+    CAPTURE(name);
+    const ImageFile got = read_image(folder / (name + ".jpg"));
+    const Tensor want = read_image(folder / (name + ".png")).pixels;
+    REQUIRE(got.pixels.shape() == want.shape());
+    int largest = 0;
+    double sum = 0;
+    for (int64_t i = 0; i < want.size(); ++i) {
+      const int d = std::abs(got.pixels.data<uint8_t>()[i] - want.data<uint8_t>()[i]);
+      largest = std::max(largest, d);
+      sum += d;
+    }
+    CHECK(largest <= (name == "gray" ? 1 : 4));  // the standard lets decoders differ in the last bits
+    CHECK(sum / static_cast<double>(want.size()) < 0.5);
+    CHECK(got.facts.storage == (name == "progressive" ? "progressive" : "baseline"));
+    CHECK(image_size(folder / (name + ".jpg")) == ImageSize{37, 45});
+  }
+  std::string two_frames = read_file(folder / "gray.jpg");
+  const size_t frame = two_frames.find("\xff\xc0");
+  const size_t length = static_cast<size_t>(two_frames[frame + 3]) + 2;
+  two_frames.insert(frame, two_frames.substr(frame, length));
+  CHECK(message_of([&] { decode_jpeg(bytes_of(two_frames), "x", {}); }).find("a second frame") != std::string::npos);
+}
+
+TEST_CASE("images: limits hold before memory is taken (R17)") {
+  const std::string png = encode_png(Tensor::zeros({40, 50, 3}, DType::uint8), "x");
+  const std::string tiff = encode_tiff(Tensor::zeros({3, 40, 50, 3}, DType::uint8), "x");
+  const auto error = [](const std::string& image, const ImageLimits& limits) {
+    return message_of([&] { decode_image(bytes_of(image), "x", limits); });
+  };
+  for (const std::string& image : {png, tiff}) {
+    ImageLimits limits;
+    limits.pixels = 2000;
+    CHECK(error(image, limits) == "");
+    limits.pixels = 2001;
+    CHECK(error(image, limits) == "");
+    limits.pixels = 1999;
+    CHECK(error(image, limits).find("at most 1999 are allowed") != std::string::npos);
+    limits = {};
+    const uint64_t bytes = image == png ? 6000 : 18000;
+    limits.bytes = bytes;
+    CHECK(error(image, limits) == "");
+    limits.bytes = bytes - 1;
+    CHECK(error(image, limits).find("bytes allowed") != std::string::npos);
+    limits = {};
+    limits.free_bytes = 100;
+    limits.expansion = bytes / image.size() + 1;
+    CHECK(error(image, limits) == "");
+    limits.expansion = bytes / image.size() / 2;
+    CHECK(error(image, limits).find("exhaust memory") != std::string::npos);
+  }
+  ImageLimits limits;
+  limits.pages = 3;
+  CHECK(error(tiff, limits) == "");
+  limits.pages = 2;
+  CHECK(error(tiff, limits).find("more than the 2 pages") != std::string::npos);
+}
+
+TEST_CASE("images: pages of two sizes, unknown files, endings") {
+  TemporaryFolder folder;
+  write_file(folder / "a.png", "GIF89a and more");
+  CHECK(message_of([&] { read_image(folder / "a.png"); }).find("47 49 46 38 39 61") != std::string::npos);
+  CHECK_THROWS_AS(read_image(folder / "none.png"), IoError);
+  CHECK_THROWS_AS(read_image(folder.path()), IoError);
+  CHECK(has_image_extension("x/y.TIFF"));
+  CHECK(has_image_extension("y.jpeg"));
+  CHECK(!has_image_extension("y.png.txt"));
+  // The second page's header (the file's end is the first place that 'II*' pages share) gets another height.
+  std::string tiff = encode_tiff(pattern<uint8_t>({2, 6, 7, 1}, 255), "x");
+  const std::string height_tag{"\x01\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00", 12};
+  const size_t second = tiff.rfind(height_tag);
+  REQUIRE(second != tiff.find(height_tag));
+  tiff[second + 8] = 5;
+  CHECK(message_of([&] { decode_tiff(bytes_of(tiff), "x", {}); }).find("page 2 is 5 x 7 x 1 uint8, the first 6 x 7 x 1") !=
+        std::string::npos);
+}
+
+TEST_SUITE_END();
