@@ -210,11 +210,18 @@ Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name) {
                               fmt::join(h.shape, ", "), h.kind, h.bytes),
                   bytes.size());
 
-  if (!h.fortran || h.shape.size() < 2) return decoded(h, data, Shape(std::span<const int64_t>(h.shape)), name);
+  const auto shape_of = [&](const std::vector<int64_t>& dims) {
+    try {
+      return Shape(std::span<const int64_t>(dims));
+    } catch (const InternalError& e) {  // an empty array with sides whose product overflows
+      throw DataError("{}: {}", name, e.what());
+    }
+  };
+  if (!h.fortran || h.shape.size() < 2) return decoded(h, data, shape_of(h.shape), name);
   const std::vector<int64_t> reversed(h.shape.rbegin(), h.shape.rend());
   std::vector<int> axes(h.shape.size());
   for (size_t i = 0; i < axes.size(); ++i) axes[i] = static_cast<int>(axes.size() - 1 - i);
-  return permuted(decoded(h, data, Shape(std::span<const int64_t>(reversed)), name), std::span<const int>(axes));
+  return permuted(decoded(h, data, shape_of(reversed), name), std::span<const int>(axes));
 }
 
 Tensor read_npy(const std::filesystem::path& path) {

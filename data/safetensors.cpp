@@ -43,7 +43,8 @@ constexpr std::array<StoredType, 15> stored_types{{{"F64", 8},
                                                    {"U16", 2},
                                                    {"U8", 1},
                                                    {"BOOL", 1},
-                                                   {"F8_E4M3", 1}, {"F8_E5M2", 1}}};
+                                                   {"F8_E4M3", 1},
+                                                   {"F8_E5M2", 1}}};
 
 // Bytes of one element; 0 for an unknown type.
 size_t bytes_of(std::string_view dtype) {
@@ -177,13 +178,14 @@ class HeaderHandler : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, Hea
   bool seen_metadata_ = false, seen_dtype_ = false, seen_shape_ = false, seen_offsets_ = false;
 };
 
-// Bytes that shape and dtype ask for; nothing when that overflows.
+// Bytes that shape and dtype ask for; nothing when that overflows, also where a side of 0 comes after it.
 std::optional<uint64_t> bytes_wanted(const SafetensorsEntry& entry) {
   uint64_t bytes = bytes_of(entry.dtype);
   bool empty = false;
-  for (const int64_t n : entry.shape) empty = empty || n == 0;
   for (const int64_t n : entry.shape) {
-    if (!empty && __builtin_mul_overflow(bytes, static_cast<uint64_t>(n), &bytes)) return std::nullopt;
+    empty = empty || n == 0;
+    const bool over = n > 0 && __builtin_mul_overflow(bytes, static_cast<uint64_t>(n), &bytes);
+    if (over || bytes > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 16) return std::nullopt;
   }
   return empty ? 0 : bytes;
 }

@@ -12,7 +12,9 @@
 #include "data/image_io.h"
 #include "data/imagej_roi.h"
 #include "data/npy.h"
+#include "data/rle.h"
 #include "data/safetensors.h"
+#include "data/sartorius.h"
 #include "data/tensorboard.h"
 #include "tests/paths.h"
 
@@ -95,7 +97,13 @@ TEST_CASE("files: cut off anywhere (R25)") {
         CHECK((message.empty() ? records < 5 : has(message, "cut off") || n == 0));
         continue;
       }
-      CHECK_THROWS_AS(decode_any(name, std::string_view(whole).substr(0, n)), DataError);
+      const std::string_view cut = std::string_view(whole).substr(0, n);
+      if (name == "pages.tif" && n >= whole.size() - 16) {  // it ends with a text for people; all pixels are there
+        const Tensor got = decode_image(bytes_of(cut), name).pixels, want = decode_image(bytes_of(whole), name).pixels;
+        CHECK(std::memcmp(got.raw(), want.raw(), want.bytes()) == 0);
+        continue;
+      }
+      CHECK_THROWS_AS(decode_any(name, cut), DataError);
     }
   }
 }
@@ -198,7 +206,7 @@ TEST_CASE("zip: hostile archives (R15)") {
   CHECK(has(error(patched(first + 8, "\1")), "encrypted"));
   CHECK(has(error(patched(first + 10, "\x0c")), "method 12"));
   CHECK(has(error(patched(second + 42, std::string_view("\0\0\0\0", 4))), "overlap"));
-  CHECK(has(error(patched(first + 42, "\xff\xff\0\0")), "cut off"));
+  CHECK(has(error(patched(first + 42, "\xff\xff")), "belong to no member"));
   CHECK(has(error("prefix" + good), "not where it says"));
   CHECK(has(error(good + "suffix"), "no directory"));
   CHECK(has(error(patched(end + 4, "\1")), "several parts"));
@@ -298,7 +306,7 @@ TEST_CASE("npy: round trips and headers") {
   CHECK(has(error(type + "'shape': (3 3), }", 6), "missing"));
   CHECK(has(error(type + "'shape': (99999999999999999999,), }", 6), "no number"));
   CHECK(has(error(type + "'shape': (9223372036854775807,9223372036854775807,9223372036854775807), }", 6), "6 bytes of data"));
-  CHECK(error(type + "'shape': (9223372036854775807,0), }", 0) == "");
+  CHECK(has(error(type + "'shape': (9223372036854775807,0), }", 0), "too many elements"));
   CHECK(has(error(type + "'shape': (1,1,1,1,1,1,1), }", 2), "at most 6"));
   CHECK(has(error(type + "'shape': (3,), 'x': 1}", 6), "unexpected key"));
   CHECK(has(error(type + "'shape': (3,), 'shape': (3,)}", 6), "unexpected key"));
@@ -307,9 +315,9 @@ TEST_CASE("npy: round trips and headers") {
   CHECK(has(error("{'descr': [('a','<u2')], 'fortran_order': False, 'shape': (3,)}", 6), "structures"));
   CHECK(has(error("{'descr': '<c8', 'fortran_order': False, 'shape': (3,)}", 24), "<c8"));
   CHECK(has(error("{'descr': '<u2', 'fortran_order': 0, 'shape': (3,)}", 6), "neither True"));
-  CHECK(has(error("{'descr': '|b1', 'fortran_order': False, 'shape': (2,)}", 2), ""));
+  CHECK(error("{'descr': '|b1', 'fortran_order': False, 'shape': (2,)}", 2) == "");
   CHECK(has(error(type + "'shape': (3,), }", 6, 4), "version 4"));
-  CHECK(has(error("{'descr': '>u8', 'fortran_order': False, 'shape': (1,)}", 8), "") == true);
+  CHECK(error("{'descr': '>u8', 'fortran_order': False, 'shape': (1,)}", 8) == "");
   std::string large("\x93NUMPY\1\0", 8);
   const std::string header = "{'descr': '<u8', 'fortran_order': False, 'shape': (1,)}";
   large += {static_cast<char>(header.size()), '\0'};
@@ -462,6 +470,125 @@ TEST_CASE("csv: forms that are refused") {
   CHECK(error("a,b\n1," + limit + "\n") == "");
   CHECK(has(error("a,b\n1," + limit + "x\n"), "at most"));
   CHECK(has(error("a,b\n1,\"" + limit + "x\"\n"), "at most"));
+}
+
+namespace {
+
+constexpr const char* sartorius_header = "id,annotation,width,height,cell_type\n";
+
+// The first message, or all kinds of faults by name and count.
+std::string sartorius_error(const std::string& rows) {
+  TemporaryFolder folder;
+  write_file(folder / "train.csv", sartorius_header + rows);
+  Faults faults;
+  const std::string message = message_of([&] { read_sartorius(folder / "train.csv", faults); });
+  CHECK((message.empty() || message.starts_with((folder / "train.csv").string())));
+  return message.substr(std::min(message.size(), (folder / "train.csv").string().size()));
+}
+
+Dataset two_images() {
+  Dataset d;
+  d.categories = {"astro", "cort, \"dense\""};
+  d.samples.resize(2);
+  d.samples[0] = {"a", {}, 4, 6, {}, ""};
+  d.samples[1] = {"b,2", {}, 3, 3, {}, ""};
+  for (const char* pairs : {"1 2 7 2", "12 1 17 2"}) {
+    Instance i;
+    i.mask = rle_from_pairs(pairs, 4, 6);
+    i.category = d.samples[0].instances.empty() ? 1 : 0;
+    i.box = bounding_box(i.mask);
+    d.samples[0].instances.push_back(i);
+  }
+  return d;
+}
+
+}  // namespace
+
+TEST_CASE("sartorius: faults name file, line, image and cause (R34)") {
+  CHECK(sartorius_error("a,1 2,4,4,astro\na,,4,4,astro\nb,3 1,5.0,4.0,cort\n") == "");
+  CHECK(has(sartorius_error("a,1 2,4,4,astro\na,1 2 9,4,4,astro\n"), ":3: image \"a\": run lengths: 3 numbers"));
+  CHECK(has(sartorius_error("a,0 2,4,4,astro\n"), ":2: image \"a\": run lengths: pair 1 starts at 0"));
+  CHECK(has(sartorius_error("a,-3 2,4,4,astro\n"), ":2: image \"a\": run lengths: '-3'"));
+  CHECK(has(sartorius_error("a,3 0,4,4,astro\n"), "is empty"));
+  CHECK(has(sartorius_error("a,16 1,4,4,astro\n"), "") == true);
+  CHECK(sartorius_error("a,16 1,4,4,astro\n") == "");
+  CHECK(has(sartorius_error("a,16 2,4,4,astro\n"), "ends at pixel 17, the image has 4 x 4 = 16"));
+  CHECK(has(sartorius_error("a,9 2 3 2,4,4,astro\n"), "starts later"));
+  CHECK(has(sartorius_error("a,3 4 5 2,4,4,astro\n"), "overlaps the pair before it"));
+  CHECK(has(sartorius_error("a,x 2,4,4,astro\n"), "'x' as number 1"));
+  CHECK(has(sartorius_error("a,1 2,0,4,astro\n"), ":2: image \"a\": width \"0\""));
+  CHECK(has(sartorius_error("a,1 2,four,4,astro\n"), "width \"four\""));
+  CHECK(has(sartorius_error("a,1 2,4000000000,4000000000,astro\n"), "at most 178956970 pixels"));
+  CHECK(has(sartorius_error("a,1 2,4,4,astro\na,5 2,4,5,astro\n"), ":3: image \"a\": width 4 and height 5, but 4 and 4"));
+  CHECK(has(sartorius_error("../a,1 2,4,4,astro\n"), ":2: id \"../a\" is no file name"));
+  CHECK(has(sartorius_error(",1 2,4,4,astro\n"), "id \"\""));
+  CHECK(has(sartorius_error("a,1 2,4,4,\n"), "cell_type is empty"));
+  CHECK(has(sartorius_error("a,1 2,4,4\n"), ":2: 4 fields"));
+  // a disc of 11 pixels across, written column by column
+  Tensor disc = Tensor::zeros({40, 90}, DType::uint8);
+  for (int y = 0; y < 40; ++y)
+    for (int x = 0; x < 90; ++x) disc.data<uint8_t>()[y * 90 + x] = (y - 20) * (y - 20) + (x - 50) * (x - 50) < 30;
+  const Rle rle = encode_mask(disc);
+  CHECK(sartorius_error("a," + to_pairs(rle) + ",90,40,astro\n") == "");
+  const std::string columns = to_pairs(rle, PixelOrder::column);
+  CHECK(has(sartorius_error("a," + columns + ",90,40,astro\n"), "1 of 1 masks are whole only when read column by column"));
+
+  TemporaryFolder folder;
+  write_file(folder / "train.csv", std::string(sartorius_header) +
+                                       "a,1,4,4,astro\na,0 1,4,4,astro\na,1 2,4,4,astro\na,1 2,4,4,astro\n..,1 1,4,4,x\na,1");
+  Faults faults(true);
+  const Dataset d = read_sartorius(folder / "train.csv", faults);
+  CHECK(faults.count("wrong run lengths") == 2);
+  CHECK(faults.count("mask twice") == 1);
+  CHECK(faults.count("wrong id") == 1);
+  CHECK(faults.count("damaged CSV") == 1);
+  CHECK(d.samples.at(0).instances.size() == 2);
+}
+
+TEST_CASE("sartorius: what is written comes back") {
+  TemporaryFolder folder;
+  const Dataset want = two_images();
+  write_sartorius(folder / "train.csv", want);
+  Faults faults;
+  const Dataset got = read_sartorius(folder / "train.csv", faults);
+  REQUIRE(got.samples.size() == 2);
+  CHECK(got.samples[1].id == "b,2");
+  CHECK(got.samples[1].instances.empty());
+  REQUIRE(got.samples[0].instances.size() == 2);
+  for (size_t i = 0; i < 2; ++i) {
+    const Instance &a = got.samples[0].instances[i], &b = want.samples[0].instances[i];
+    CHECK(a.mask == b.mask);
+    CHECK(a.box == b.box);
+    CHECK(got.categories.at(static_cast<size_t>(a.category)) == want.categories.at(static_cast<size_t>(b.category)));
+  }
+}
+
+TEST_CASE("sartorius: submissions") {
+  TemporaryFolder folder;
+  const fs::path path = folder / "submission.csv";
+  Dataset want = two_images();
+  write_submission(path, want);
+  CHECK(read_file(path) == "id,predicted\na,1 2 7 2\na,12 1 17 2\n\"b,2\",\n");
+  Faults faults;
+  const Dataset got = read_submission(path, want, faults);
+  REQUIRE(got.samples.size() == 2);
+  CHECK(got.samples[0].instances.size() == 2);
+  CHECK(got.samples[0].instances[1].mask == want.samples[0].instances[1].mask);
+  want.samples[0].instances[1].mask = rle_from_pairs("2 3", 4, 6);
+  CHECK(has(message_of([&] { write_submission(path, want); }), "instances overlap"));
+  CHECK(read_submission(path, want, faults).samples[0].instances.size() == 2);  // the old file is still there
+  const auto error = [&](const char* text) {
+    write_file(path, text);
+    return message_of([&] { read_submission(path, want, faults); });
+  };
+  CHECK(has(error("id,predicted\nz,1 2\n"), ":2: image \"z\" is not among the 2"));
+  CHECK(has(error("id,x\na,1 2\n"), "no column \"predicted\""));
+  CHECK(has(error("id,predicted,cell_type\na,1 2,cell\n"), "cell_type \"cell\"; the truth has astro"));
+  CHECK(has(error("id,predicted,score\na,1 2,1.5\n"), "score \"1.5\""));
+  CHECK(error("id,predicted,score,cell_type\na,1 2,0.25,\"cort, \"\"dense\"\"\"\n") == "");
+  const Instance instance = read_submission(path, want, faults).samples[0].instances.at(0);
+  CHECK(instance.score == 0.25);
+  CHECK(instance.category == 1);
 }
 
 TEST_SUITE_END();

@@ -252,7 +252,8 @@ TEST_SUITE("data") {
     CHECK(error_of(std::string("{}\0{}", 5), 0).find("zero byte") != std::string::npos);
     CHECK(error_of("{\"\xFF\":1}", 0).find("header, byte") != std::string::npos);
     CHECK(error_of(" {}", 0).find("does not begin") != std::string::npos);
-    CHECK(error_of(R"({"a":{"dtype":"F32","shape":[9223372036854775807,0],"data_offsets":[0,0]}})", 0) == "");
+    CHECK(error_of(R"({"a":{"dtype":"F32","shape":[9223372036854775807,0],"data_offsets":[0,0]}})", 0).find("overflow") !=
+          std::string::npos);
     CHECK(error_of(R"({"a":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,0]}})", 0).find("overflow") !=
           std::string::npos);
     // the cap of the header: one byte more is refused by the cap, at the cap by the end of the file
