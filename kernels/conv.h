@@ -81,11 +81,46 @@ ConvTranspose2d::Forward conv_transpose2d;
 ConvTranspose2d::Backward conv_transpose2d_backward;
 }  // namespace reference
 
-inline constexpr Variants<Conv2d::Forward> Conv2d::forward{.name = "conv2d", .reference = reference::conv2d};
-inline constexpr Variants<Conv2d::Backward> Conv2d::backward{.name = "conv2d_backward", .reference = reference::conv2d_backward};
-inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{.name = "conv_transpose2d",
-                                                                             .reference = reference::conv_transpose2d};
+namespace cpu {
+
+Conv2d::Forward conv2d;
+Conv2d::Backward conv2d_backward;
+ConvTranspose2d::Forward conv_transpose2d;
+ConvTranspose2d::Backward conv_transpose2d_backward;
+
+// The algorithms among which the bodies above choose, for each pass of each convolution on its own: the first that is applicable.
+enum class ConvPass { forward, data_gradient, weight_gradient };
+
+// What happens to a result before it is stored: max(0, sum * scale + bias + residual); null: not wanted.
+struct ConvEpilogue {
+  const float* scale = nullptr;
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  bool relu = false;
+};
+
+struct ConvAlgorithm {
+  const char* name;
+  bool (*applicable)(const ConvGeometry&, ConvPass);
+  void (*forward)(const ConvGeometry&, const float* x, const float* w, const ConvEpilogue&, float* y);
+  void (*data_gradient)(const ConvGeometry&, const float* dy, const float* w, const ConvEpilogue&, float* dx);
+  void (*weight_gradient)(const ConvGeometry&, const float* x, const float* dy, float* dw);
+};
+
+std::span<const ConvAlgorithm> conv_algorithms();  // the last one is always applicable
+
+// Uses this algorithm wherever it is applicable, for tests and benchmarks; nullptr: back to the choice above.
+void force_conv_algorithm(const ConvAlgorithm* algorithm);
+
+}  // namespace cpu
+
+inline constexpr Variants<Conv2d::Forward> Conv2d::forward{.name = "conv2d", .reference = reference::conv2d, .cpu = cpu::conv2d};
+inline constexpr Variants<Conv2d::Backward> Conv2d::backward{
+    .name = "conv2d_backward", .reference = reference::conv2d_backward, .cpu = cpu::conv2d_backward};
+inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{
+    .name = "conv_transpose2d", .reference = reference::conv_transpose2d, .cpu = cpu::conv_transpose2d};
 inline constexpr Variants<ConvTranspose2d::Backward> ConvTranspose2d::backward{.name = "conv_transpose2d_backward",
-                                                                               .reference = reference::conv_transpose2d_backward};
+                                                                               .reference = reference::conv_transpose2d_backward,
+                                                                               .cpu = cpu::conv_transpose2d_backward};
 
 }  // namespace glia

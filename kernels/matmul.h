@@ -49,9 +49,18 @@ Matmul::Forward matmul;
 Matmul::Backward matmul_backward;
 }  // namespace reference
 
-inline constexpr Variants<Linear::Forward> Linear::forward{.name = "linear", .reference = reference::linear};
-inline constexpr Variants<Linear::Backward> Linear::backward{.name = "linear_backward", .reference = reference::linear_backward};
-inline constexpr Variants<Matmul::Forward> Matmul::forward{.name = "matmul", .reference = reference::matmul};
-inline constexpr Variants<Matmul::Backward> Matmul::backward{.name = "matmul_backward", .reference = reference::matmul_backward};
+namespace cpu {
+Linear::Forward linear;
+Linear::Backward linear_backward;
+Matmul::Forward matmul;
+Matmul::Backward matmul_backward;
+}  // namespace cpu
+
+inline constexpr Variants<Linear::Forward> Linear::forward{.name = "linear", .reference = reference::linear, .cpu = cpu::linear};
+inline constexpr Variants<Linear::Backward> Linear::backward{
+    .name = "linear_backward", .reference = reference::linear_backward, .cpu = cpu::linear_backward};
+inline constexpr Variants<Matmul::Forward> Matmul::forward{.name = "matmul", .reference = reference::matmul, .cpu = cpu::matmul};
+inline constexpr Variants<Matmul::Backward> Matmul::backward{
+    .name = "matmul_backward", .reference = reference::matmul_backward, .cpu = cpu::matmul_backward};
 
 }  // namespace glia

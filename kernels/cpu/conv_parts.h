@@ -1,0 +1,25 @@
+#pragma once
+// What the files of the CPU convolutions share.
+#include "kernels/conv.h"
+
+namespace glia::cpu {
+
+// Depthwise convolutions, one channel per group: loops over channels (conv_depthwise.cpp).
+void depthwise_forward(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e, float* y);
+void depthwise_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx);
+void depthwise_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw);
+
+// One pass over dy (rows, k): m = dy where y > 0 (y null: everywhere); masked = m, scaled = m * scale, sums[k] = sum of m over the
+// rows. Null outputs are not wanted; they may not overlap dy.
+struct OutputGradient {
+  int64_t rows = 0, k = 0;
+  const float* dy = nullptr;
+  const float* y = nullptr;
+  const float* scale = nullptr;
+  float* masked = nullptr;
+  float* scaled = nullptr;
+  float* sums = nullptr;
+};
+void run(const OutputGradient& pass);
+
+}  // namespace glia::cpu
