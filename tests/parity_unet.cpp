@@ -79,7 +79,8 @@ struct Training {
 };
 
 // Gradients of the first step, the losses of all, running statistics at the end.
-void check_training(const ParityCase& c, Unet& net, int64_t steps) {
+void check_training(const ParityCase& c, Unet& net) {
+  const int64_t steps = c.integer("steps", 0);
   std::optional<Training> training;
   if (steps > 0) training.emplace(c.params()["optimizer"], net);
   Outcome outcome = run(c, net);
@@ -106,10 +107,7 @@ void check_training(const ParityCase& c, Unet& net, int64_t steps) {
     if (b.name.ends_with("running_mean") || b.name.ends_with("running_var")) c.check("after/" + b.name, *b.tensor);
 }
 
-PARITY_OP(unet) {
-  // The naive loops take minutes at full width; the small cases say the same.
-  const bool naive = kernel_choice() == KernelChoice::reference;
-  if (naive && (c.integer("base", 0) >= 64 || c.input("x").size() > 40000)) return;
+PARITY_MODEL(unet) {
   const std::string variant = c.text("variant", "");
   UnetOptions options;
   options.name = variant == "dsb2018" ? "unet_dsb" : variant == "valid" ? "unet_original" : "unet_" + variant;
@@ -129,7 +127,7 @@ PARITY_OP(unet) {
   }
   if (c.integer("steps", 0) < 0) return;
   net->train();
-  check_training(c, *net, naive ? 0 : c.integer("steps", 0));
+  check_training(c, *net);
 }
 
 PARITY_MODEL(unet_border_weights) {
