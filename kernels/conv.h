@@ -114,13 +114,27 @@ void force_conv_algorithm(const ConvAlgorithm* algorithm);
 
 }  // namespace cpu
 
-inline constexpr Variants<Conv2d::Forward> Conv2d::forward{.name = "conv2d", .reference = reference::conv2d, .cpu = cpu::conv2d};
-inline constexpr Variants<Conv2d::Backward> Conv2d::backward{
-    .name = "conv2d_backward", .reference = reference::conv2d_backward, .cpu = cpu::conv2d_backward};
-inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{
-    .name = "conv_transpose2d", .reference = reference::conv_transpose2d, .cpu = cpu::conv_transpose2d};
-inline constexpr Variants<ConvTranspose2d::Backward> ConvTranspose2d::backward{.name = "conv_transpose2d_backward",
-                                                                               .reference = reference::conv_transpose2d_backward,
-                                                                               .cpu = cpu::conv_transpose2d_backward};
+namespace onednn {
+Conv2d::Forward conv2d;
+Conv2d::Backward conv2d_backward;
+ConvTranspose2d::Forward conv_transpose2d;
+ConvTranspose2d::Backward conv_transpose2d_backward;
+}  // namespace onednn
+
+inline constexpr Variants<Conv2d::Forward> Conv2d::forward{
+    .name = "conv2d", .reference = reference::conv2d, .cpu = cpu::conv2d, .onednn = GLIA_ONEDNN(onednn::conv2d)};
+inline constexpr Variants<Conv2d::Backward> Conv2d::backward{.name = "conv2d_backward",
+                                                             .reference = reference::conv2d_backward,
+                                                             .cpu = cpu::conv2d_backward,
+                                                             .onednn = GLIA_ONEDNN(onednn::conv2d_backward)};
+inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{.name = "conv_transpose2d",
+                                                                             .reference = reference::conv_transpose2d,
+                                                                             .cpu = cpu::conv_transpose2d,
+                                                                             .onednn = GLIA_ONEDNN(onednn::conv_transpose2d)};
+inline constexpr Variants<ConvTranspose2d::Backward> ConvTranspose2d::backward{
+    .name = "conv_transpose2d_backward",
+    .reference = reference::conv_transpose2d_backward,
+    .cpu = cpu::conv_transpose2d_backward,
+    .onednn = GLIA_ONEDNN(onednn::conv_transpose2d_backward)};
 
 }  // namespace glia
