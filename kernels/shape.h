@@ -93,16 +93,34 @@ Flip::Forward flip;
 Flip::Backward flip_backward;
 }  // namespace reference
 
-inline constexpr Variants<Concat::Forward> Concat::forward{.name = "concat", .reference = reference::concat};
-inline constexpr Variants<Concat::Backward> Concat::backward{.name = "concat_backward", .reference = reference::concat_backward};
-inline constexpr Variants<Slice::Forward> Slice::forward{.name = "slice", .reference = reference::slice};
-inline constexpr Variants<Slice::Backward> Slice::backward{.name = "slice_backward", .reference = reference::slice_backward};
-inline constexpr Variants<Pad::Forward> Pad::forward{.name = "pad", .reference = reference::pad};
-inline constexpr Variants<Pad::Backward> Pad::backward{.name = "pad_backward", .reference = reference::pad_backward};
-inline constexpr Variants<Permute::Forward> Permute::forward{.name = "permute", .reference = reference::permute};
-inline constexpr Variants<Permute::Backward> Permute::backward{.name = "permute_backward",
-                                                               .reference = reference::permute_backward};
-inline constexpr Variants<Flip::Forward> Flip::forward{.name = "flip", .reference = reference::flip};
-inline constexpr Variants<Flip::Backward> Flip::backward{.name = "flip_backward", .reference = reference::flip_backward};
+namespace cpu {
+Concat::Forward concat;
+Concat::Backward concat_backward;
+Slice::Forward slice;
+Slice::Backward slice_backward;
+Pad::Forward pad;
+Pad::Backward pad_backward;
+Permute::Forward permute;
+Permute::Backward permute_backward;
+Flip::Forward flip;
+Flip::Backward flip_backward;
+}  // namespace cpu
+
+inline constexpr Variants<Concat::Forward> Concat::forward{.name = "concat", .reference = reference::concat, .cpu = cpu::concat};
+inline constexpr Variants<Concat::Backward> Concat::backward{
+    .name = "concat_backward", .reference = reference::concat_backward, .cpu = cpu::concat_backward};
+inline constexpr Variants<Slice::Forward> Slice::forward{.name = "slice", .reference = reference::slice, .cpu = cpu::slice};
+inline constexpr Variants<Slice::Backward> Slice::backward{
+    .name = "slice_backward", .reference = reference::slice_backward, .cpu = cpu::slice_backward};
+inline constexpr Variants<Pad::Forward> Pad::forward{.name = "pad", .reference = reference::pad, .cpu = cpu::pad};
+inline constexpr Variants<Pad::Backward> Pad::backward{
+    .name = "pad_backward", .reference = reference::pad_backward, .cpu = cpu::pad_backward};
+inline constexpr Variants<Permute::Forward> Permute::forward{
+    .name = "permute", .reference = reference::permute, .cpu = cpu::permute};
+inline constexpr Variants<Permute::Backward> Permute::backward{
+    .name = "permute_backward", .reference = reference::permute_backward, .cpu = cpu::permute_backward};
+inline constexpr Variants<Flip::Forward> Flip::forward{.name = "flip", .reference = reference::flip, .cpu = cpu::flip};
+inline constexpr Variants<Flip::Backward> Flip::backward{
+    .name = "flip_backward", .reference = reference::flip_backward, .cpu = cpu::flip_backward};
 
 }  // namespace glia

@@ -54,7 +54,7 @@ HWY_INLINE void store_part(Vector v, float* to, int64_t count) {
 #if HWY_TARGET <= HWY_AVX2
   hn::BlendedStore(v, hn::FirstN(VectorTag(), static_cast<size_t>(count)), VectorTag(), to);
 #else
-  HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
+  HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)] = {};
   hn::Store(v, VectorTag(), lanes);
   for (int64_t i = 0; i < count; ++i) to[i] = lanes[i];
 #endif

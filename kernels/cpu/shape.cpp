@@ -1,0 +1,411 @@
+// Copies: whole runs of bytes where the last axes are untouched, element by element where they are not; permutations by square
+// blocks, so that both sides use whole cache lines. Any element type: only its width counts.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/shape.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/vector-inl.h"
+#include "kernels/shape.h"
+
+#ifndef GLIA_KERNELS_CPU_SHAPE_ONCE
+#define GLIA_KERNELS_CPU_SHAPE_ONCE
+namespace glia::cpu {
+
+// One part of a concatenation: rows of `bytes` bytes, the whole's rows being `step` bytes.
+struct Part {
+  std::byte* whole;
+  std::byte* part;
+  size_t step, bytes;
+};
+
+// A permutation with axes of size 1 dropped and neighbours that stay together merged. Strides in elements.
+struct Transpose {
+  int rank = 0;
+  std::array<int64_t, Shape::max_rank> size{}, from{}, to{};  // in the order of y's axes
+};
+
+}  // namespace glia::cpu
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace glia::cpu::HWY_NAMESPACE {
+namespace {
+
+constexpr int64_t bytes_per_chunk = 1 << 17;
+
+// Faster than memcpy's call for the few dozen to few hundred bytes of a pixel.
+template <bool streaming = false>
+HWY_INLINE void copy_run(std::byte* HWY_RESTRICT to, const std::byte* HWY_RESTRICT from, size_t bytes) {
+  const hn::ScalableTag<uint8_t> d;
+  const size_t lanes = hn::Lanes(d);
+  auto* u = reinterpret_cast<uint8_t*>(to);
+  const auto* v = reinterpret_cast<const uint8_t*>(from);
+  if constexpr (streaming) {  // the caller has seen to alignment
+    for (size_t i = 0; i < bytes; i += lanes) hn::Stream(hn::LoadU(d, v + i), d, u + i);
+  } else {
+    if (bytes < lanes || bytes > 4096) return copy_bytes(to, from, bytes);
+    for (size_t i = 0; i + lanes <= bytes; i += lanes) hn::StoreU(hn::LoadU(d, v + i), d, u + i);
+    hn::StoreU(hn::LoadU(d, v + bytes - lanes), d, u + bytes - lanes);  // the last ones, overlapping
+  }
+}
+
+template <bool streaming>
+void join_rows(const std::vector<Part>& parts, int64_t begin, int64_t end) {
+  for (int64_t r = begin; r < end; ++r)
+    for (const Part& p : parts)
+      copy_run<streaming>(p.whole + static_cast<size_t>(r) * p.step, p.part + static_cast<size_t>(r) * p.bytes, p.bytes);
+}
+
+// Copies the parts' rows into the whole, or (split) the whole's into the parts.
+void join(const std::vector<Part>& parts, int64_t rows, int64_t row_bytes, bool split) {
+  bool aligned = rows * row_bytes >= stream_bytes;
+  for (const Part& p : parts)
+    aligned = aligned && p.bytes % 64 == 0 && p.step % 64 == 0 && reinterpret_cast<uintptr_t>(split ? p.part : p.whole) % 64 == 0;
+  parallel_for(rows, std::max<int64_t>(1, bytes_per_chunk / std::max<int64_t>(1, row_bytes)), [&](int64_t begin, int64_t end) {
+    if (split) {
+      for (int64_t r = begin; r < end; ++r) {
+        for (const Part& p : parts) {
+          std::byte* to = p.part + static_cast<size_t>(r) * p.bytes;
+          const std::byte* from = p.whole + static_cast<size_t>(r) * p.step;
+          aligned ? copy_run<true>(to, from, p.bytes) : copy_run(to, from, p.bytes);
+        }
+      }
+    } else if (aligned) {
+      join_rows<true>(parts, begin, end);
+    } else {
+      join_rows<false>(parts, begin, end);
+    }
+    if (aligned) hwy::FlushStream();
+  });
+}
+
+// Consecutive indices of an output axis that come from consecutive ones of the input, or from nowhere.
+struct Segment {
+  int64_t to, from, count;  // from -1: the constant
+};
+std::vector<Segment> segments_of(const std::vector<int64_t>& source) {
+  std::vector<Segment> list;
+  for (size_t i = 0; i < source.size(); ++i) {
+    if (!list.empty()) {
+      Segment& last = list.back();
+      if (source[i] == (last.from < 0 ? -1 : last.from + last.count)) {
+        ++last.count;
+        continue;
+      }
+    }
+    list.push_back({static_cast<int64_t>(i), source[i], 1});
+  }
+  return list;
+}
+
+// The rows of a mapped copy: everything but the last axis that is not copied as it is, and what follows it.
+struct Rows {
+  int axes;       // in front of the rows' axis
+  int64_t count;  // rows of y
+  int64_t inner;  // elements that stay together
+  explicit Rows(const AxisMap& map)
+      : axes(std::max(0, map.identity_from() - 1)),
+        count(map.y.product(0, axes)),
+        inner(map.x.product(std::min(map.rank(), axes + 1), map.rank())) {}
+};
+
+// Row of x from which row r of y comes; -1: from nowhere.
+int64_t source_row(const AxisMap& map, int axes, int64_t r) {
+  int64_t from = 0, stride = 1;
+  for (int d = axes - 1; d >= 0; --d) {
+    const int64_t source = map.source[static_cast<size_t>(d)][static_cast<size_t>(r % map.y[d])];
+    if (source < 0) return -1;
+    from += source * stride;
+    stride *= map.x[d];
+    r /= map.y[d];
+  }
+  return from;
+}
+
+template <class T>
+void mapped_copy_of(const AxisMap& map, const void* constant, const Tensor& x, Tensor& y) {
+  const Rows rows(map);
+  const std::vector<int64_t>& source = map.source[static_cast<size_t>(rows.axes)];
+  const std::vector<Segment> segments = segments_of(source);
+  const int64_t in_row = map.x[rows.axes] * rows.inner, out_row = map.y[rows.axes] * rows.inner;
+  const bool scattered = rows.inner == 1 && segments.size() * 4 > source.size();
+  const T value = *static_cast<const T*>(constant);
+  const T* from = reinterpret_cast<const T*>(x.raw());
+  T* to = reinterpret_cast<T*>(y.raw());
+  const auto grain = bytes_per_chunk / std::max<int64_t>(1, out_row * int64_t(sizeof(T)));
+  parallel_for(rows.count, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t source_of_row = source_row(map, rows.axes, r);
+      const T* u = from + source_of_row * in_row;
+      T* v = to + r * out_row;
+      if (source_of_row < 0) {
+        std::fill_n(v, out_row, value);
+      } else if (scattered) {
+        for (size_t i = 0; i < source.size(); ++i) v[i] = source[i] < 0 ? value : u[source[i]];
+      } else {
+        for (const Segment& s : segments) {
+          T* w = v + s.to * rows.inner;
+          if (s.from < 0) {
+            std::fill_n(w, s.count * rows.inner, value);
+          } else {
+            copy_run(reinterpret_cast<std::byte*>(w), reinterpret_cast<const std::byte*>(u + s.from * rows.inner),
+                     static_cast<size_t>(s.count * rows.inner) * sizeof(T));
+          }
+        }
+      }
+    }
+  });
+}
+
+void mapped_copy(const AxisMap& map, const Tensor& constant, const Tensor& x, Tensor& y) {
+  if (y.size() == 0) return;
+  switch (size_of(x.dtype())) {
+    case 1: return mapped_copy_of<uint8_t>(map, constant.raw(), x, y);
+    case 2: return mapped_copy_of<uint16_t>(map, constant.raw(), x, y);
+    case 4: return mapped_copy_of<uint32_t>(map, constant.raw(), x, y);
+    default: return mapped_copy_of<uint64_t>(map, constant.raw(), x, y);
+  }
+}
+
+// dx[o, j, ..] = sum over the i with source[i] = j of dy[o, i, ..], dy being (outer, |source|, inner).
+void collect_axis(const std::vector<int64_t>& source, int64_t outer, int64_t size, int64_t inner, const float* dy, float* dx) {
+  std::vector<std::vector<int64_t>> origins(static_cast<size_t>(size));
+  for (size_t i = 0; i < source.size(); ++i)
+    if (source[i] >= 0) origins[static_cast<size_t>(source[i])].push_back(static_cast<int64_t>(i));
+  const int64_t n = static_cast<int64_t>(source.size());
+  const auto grain = bytes_per_chunk / std::max<int64_t>(1, inner * 4);
+  parallel_for(outer * size, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const auto& list = origins[static_cast<size_t>(r % size)];
+      float* HWY_RESTRICT to = dx + r * inner;
+      const float* from = dy + r / size * n * inner;
+      std::fill_n(to, inner, 0.0f);
+      for (const int64_t i : list) {
+        const float* HWY_RESTRICT add = from + i * inner;
+        for (int64_t c = 0; c < inner; ++c) to[c] += add[c];
+      }
+    }
+  });
+}
+
+// All of the axes from the last one of x and y that form one block of the transposition, block by block.
+template <class T>
+void transpose_of(const Transpose& p, const T* from, T* to) {
+  constexpr int64_t side = 32;
+  const size_t last = static_cast<size_t>(p.rank - 1);
+  size_t across = last;  // the axis of y that is x's last
+  for (size_t i = 0; i < last; ++i)
+    if (p.from[i] == 1) across = i;
+  const int64_t width = p.size[last], height = p.size[across], strips = (height + side - 1) / side;
+  int64_t others = 1;
+  for (size_t i = 0; i < last; ++i)
+    if (i != across) others *= p.size[i];
+  const auto grain = bytes_per_chunk / (std::min(height, side) * width * int64_t(sizeof(T)));
+  parallel_for(others * strips, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t top = task % strips * side, bottom = std::min(height, top + side);
+      const T* u = from;
+      T* v = to;
+      int64_t rest = task / strips;
+      for (size_t i = last; i-- > 0;) {
+        if (i == across) continue;
+        u += rest % p.size[i] * p.from[i];
+        v += rest % p.size[i] * p.to[i];
+        rest /= p.size[i];
+      }
+      const int64_t step = p.from[last], row = p.to[across];
+      for (int64_t left = 0; left < width; left += side) {
+        const int64_t right = std::min(width, left + side);
+        for (int64_t j = top; j < bottom; ++j)
+          for (int64_t i = left; i < right; ++i) v[j * row + i] = u[i * step + j];
+      }
+    }
+  });
+}
+
+// The last axis stays last: rows of it.
+template <class T>
+void move_rows(const Transpose& p, const T* from, T* to) {
+  const size_t last = static_cast<size_t>(p.rank - 1);
+  int64_t rows = 1;
+  for (size_t i = 0; i < last; ++i) rows *= p.size[i];
+  const int64_t n = p.size[last];
+  const auto grain = bytes_per_chunk / (n * int64_t(sizeof(T)));
+  parallel_for(rows, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const T* u = from;
+      int64_t rest = r;
+      for (size_t i = last; i-- > 0; rest /= p.size[i]) u += rest % p.size[i] * p.from[i];
+      copy_run(reinterpret_cast<std::byte*>(to + r * n), reinterpret_cast<const std::byte*>(u),
+               static_cast<size_t>(n) * sizeof(T));
+    }
+  });
+}
+
+template <class T>
+void move(const Transpose& p, const Tensor& x, Tensor& y) {
+  const T* from = reinterpret_cast<const T*>(x.raw());
+  T* to = reinterpret_cast<T*>(y.raw());
+  p.from[static_cast<size_t>(p.rank - 1)] == 1 ? move_rows(p, from, to) : transpose_of(p, from, to);
+}
+
+void transpose(const Transpose& p, const Tensor& x, Tensor& y) {
+  switch (size_of(x.dtype())) {
+    case 1: return move<uint8_t>(p, x, y);
+    case 2: return move<uint16_t>(p, x, y);
+    case 4: return move<uint32_t>(p, x, y);
+    default: return move<uint64_t>(p, x, y);
+  }
+}
+
+}  // namespace
+}  // namespace glia::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace glia::cpu {
+
+HWY_EXPORT(join);
+HWY_EXPORT(mapped_copy);
+HWY_EXPORT(collect_axis);
+HWY_EXPORT(transpose);
+
+namespace {
+
+void copy_all(std::byte* to, const std::byte* from, size_t bytes) {
+  constexpr int64_t grain = 1 << 20;
+  parallel_for(static_cast<int64_t>(bytes), grain,
+               [&](int64_t begin, int64_t end) { copy_bytes(to + begin, from + begin, static_cast<size_t>(end - begin)); });
+}
+
+// Whole and parts of a concatenation; absent parts (null) are left out.
+void join_or_split(int axis, const Tensor& whole, std::span<const Tensor> parts, std::span<const TensorSpec> specs, bool split) {
+  const int64_t rows = whole.shape().product(0, axis);
+  const size_t inner = static_cast<size_t>(whole.shape().product(axis + 1, whole.rank())) * size_of(whole.dtype());
+  const size_t step = static_cast<size_t>(whole.dim(axis)) * inner;
+  std::vector<Part> list;
+  std::byte* at = whole.raw();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const size_t bytes = static_cast<size_t>(specs[i].shape[axis]) * inner;
+    if (parts[i] && bytes > 0) {
+      if (rows == 1) {
+        split ? copy_all(parts[i].raw(), at, bytes) : copy_all(at, parts[i].raw(), bytes);
+      } else {
+        list.push_back({at, parts[i].raw(), step, bytes});
+      }
+    }
+    at += bytes;
+  }
+  if (!list.empty()) HWY_DYNAMIC_DISPATCH(join)(list, rows, static_cast<int64_t>(step), split);
+}
+
+void copy_by(const AxisMap& map, double value, const Tensor& x, Tensor& y) {
+  if (map.identity_from() == 0) return copy_all(y.raw(), x.raw(), y.bytes());
+  HWY_DYNAMIC_DISPATCH(mapped_copy)(map, Tensor::full({}, value, x.dtype()), x, y);
+}
+
+// Where each index of x goes to; empty when one of them goes to several.
+bool invert(const AxisMap& map, AxisMap& inverse) {
+  inverse.x = map.y;
+  inverse.y = map.x;
+  for (int d = 0; d < map.rank(); ++d) {
+    auto& to = inverse.source[static_cast<size_t>(d)];
+    const auto& source = map.source[static_cast<size_t>(d)];
+    to.assign(static_cast<size_t>(map.x[d]), -1);
+    for (size_t i = 0; i < source.size(); ++i) {
+      if (source[i] < 0) continue;
+      int64_t& place = to[static_cast<size_t>(source[i])];
+      if (place >= 0) return false;
+      place = static_cast<int64_t>(i);
+    }
+  }
+  return true;
+}
+
+// A gradient is a mapped copy too, by the inverse map; where elements were repeated, sums along one axis after another.
+void copy_backward(const AxisMap& map, const Tensor& dy, Tensor* dx) {
+  if (!dx || dx->size() == 0) return;
+  AxisMap inverse;
+  if (invert(map, inverse)) return copy_by(inverse, 0, dy, *dx);
+  Tensor from = dy;
+  for (int d = 0; d < map.rank(); ++d) {
+    const auto& source = map.source[static_cast<size_t>(d)];
+    Shape shape = from.shape();
+    shape.set(d, map.x[d]);
+    Tensor to = d == map.rank() - 1 ? *dx : Tensor(shape, DType::float32);
+    HWY_DYNAMIC_DISPATCH(collect_axis)
+    (source, shape.product(0, d), map.x[d], shape.product(d + 1, shape.rank()), from.data<float>(), to.data<float>());
+    from = to;
+  }
+}
+
+void permute_to(const Tensor& x, const std::vector<int>& axes, Tensor& y) {
+  std::array<int64_t, Shape::max_rank> stride{};
+  int64_t running = 1;
+  for (int i = x.rank() - 1; i >= 0; --i) {
+    stride[static_cast<size_t>(i)] = running;
+    running *= x.dim(i);
+  }
+  if (running == 0) return;
+  Transpose p;
+  for (const int axis : axes) {
+    const auto at = static_cast<size_t>(normalize_axis(axis, x.rank(), "permute"));
+    const int64_t n = x.dim(static_cast<int>(at));
+    const auto i = static_cast<size_t>(p.rank);
+    if (n == 1) continue;
+    if (p.rank > 0 && p.from[i - 1] == n * stride[at]) {  // follows its predecessor in x too
+      p.size[i - 1] *= n;
+      p.from[i - 1] = stride[at];
+    } else {
+      p.size[i] = n;
+      p.from[i] = stride[at];
+      ++p.rank;
+    }
+  }
+  if (p.rank <= 1) return copy_all(y.raw(), x.raw(), y.bytes());
+  running = 1;
+  for (int i = p.rank - 1; i >= 0; --i) {
+    p.to[static_cast<size_t>(i)] = running;
+    running *= p.size[static_cast<size_t>(i)];
+  }
+  HWY_DYNAMIC_DISPATCH(transpose)(p, x, y);
+}
+
+}  // namespace
+
+void concat(const Concat& op, std::span<const Tensor> xs, Tensor& y) {
+  std::vector<TensorSpec> specs;
+  for (const Tensor& x : xs) specs.push_back({x.shape(), x.dtype()});
+  join_or_split(normalize_axis(op.axis, y.rank(), "concat"), y, xs, specs, false);
+}
+void concat_backward(const Concat& op, std::span<const TensorSpec> xs, const Tensor& dy, std::span<Tensor* const> dxs) {
+  std::vector<Tensor> parts;
+  for (Tensor* dx : dxs) parts.push_back(dx ? *dx : Tensor());
+  join_or_split(normalize_axis(op.axis, dy.rank(), "concat"), dy, parts, xs, true);
+}
+
+void slice(const Slice& op, const Tensor& x, Tensor& y) { copy_by(op.map(x.shape()), 0, x, y); }
+void slice_backward(const Slice& op, const Tensor&, const Tensor&, const Tensor& dy, Tensor* dx) {
+  if (dx) copy_backward(op.map(dx->shape()), dy, dx);
+}
+
+void pad(const Pad& op, const Tensor& x, Tensor& y) { copy_by(op.map(x.shape()), op.value, x, y); }
+void pad_backward(const Pad& op, const Tensor&, const Tensor&, const Tensor& dy, Tensor* dx) {
+  if (dx) copy_backward(op.map(dx->shape()), dy, dx);
+}
+
+void permute(const Permute& op, const Tensor& x, Tensor& y) { permute_to(x, op.axes, y); }
+void permute_backward(const Permute& op, const Tensor&, const Tensor&, const Tensor& dy, Tensor* dx) {
+  if (dx) permute_to(dy, op.inverse().axes, *dx);
+}
+
+void flip(const Flip& op, const Tensor& x, Tensor& y) { copy_by(op.map(x.shape()), 0, x, y); }
+void flip_backward(const Flip& op, const Tensor&, const Tensor&, const Tensor& dy, Tensor* dx) {
+  if (dx) copy_backward(op.map(dx->shape()), dy, dx);
+}
+
+}  // namespace glia::cpu
+#endif
