@@ -111,17 +111,37 @@ ArgMax::Forward argmax;
 ArgMin::Forward argmin;
 }  // namespace reference
 
-inline constexpr Variants<Sum::Forward> Sum::forward{.name = "sum", .reference = reference::sum};
-inline constexpr Variants<Sum::Backward> Sum::backward{.name = "sum_backward", .reference = reference::sum_backward};
-inline constexpr Variants<Mean::Forward> Mean::forward{.name = "mean", .reference = reference::mean};
-inline constexpr Variants<Mean::Backward> Mean::backward{.name = "mean_backward", .reference = reference::mean_backward};
-inline constexpr Variants<Var::Forward> Var::forward{.name = "var", .reference = reference::var};
-inline constexpr Variants<Var::Backward> Var::backward{.name = "var_backward", .reference = reference::var_backward};
-inline constexpr Variants<Max::Forward> Max::forward{.name = "max", .reference = reference::max};
-inline constexpr Variants<Max::Backward> Max::backward{.name = "max_backward", .reference = reference::max_backward};
-inline constexpr Variants<Min::Forward> Min::forward{.name = "min", .reference = reference::min};
-inline constexpr Variants<Min::Backward> Min::backward{.name = "min_backward", .reference = reference::min_backward};
-inline constexpr Variants<ArgMax::Forward> ArgMax::forward{.name = "argmax", .reference = reference::argmax};
-inline constexpr Variants<ArgMin::Forward> ArgMin::forward{.name = "argmin", .reference = reference::argmin};
+namespace cpu {
+Sum::Forward sum;
+Sum::Backward sum_backward;
+Mean::Forward mean;
+Mean::Backward mean_backward;
+Var::Forward var;
+Var::Backward var_backward;
+Max::Forward max;
+Max::Backward max_backward;
+Min::Forward min;
+Min::Backward min_backward;
+ArgMax::Forward argmax;
+ArgMin::Forward argmin;
+}  // namespace cpu
+
+inline constexpr Variants<Sum::Forward> Sum::forward{.name = "sum", .reference = reference::sum, .cpu = cpu::sum};
+inline constexpr Variants<Sum::Backward> Sum::backward{
+    .name = "sum_backward", .reference = reference::sum_backward, .cpu = cpu::sum_backward};
+inline constexpr Variants<Mean::Forward> Mean::forward{.name = "mean", .reference = reference::mean, .cpu = cpu::mean};
+inline constexpr Variants<Mean::Backward> Mean::backward{
+    .name = "mean_backward", .reference = reference::mean_backward, .cpu = cpu::mean_backward};
+inline constexpr Variants<Var::Forward> Var::forward{.name = "var", .reference = reference::var, .cpu = cpu::var};
+inline constexpr Variants<Var::Backward> Var::backward{
+    .name = "var_backward", .reference = reference::var_backward, .cpu = cpu::var_backward};
+inline constexpr Variants<Max::Forward> Max::forward{.name = "max", .reference = reference::max, .cpu = cpu::max};
+inline constexpr Variants<Max::Backward> Max::backward{
+    .name = "max_backward", .reference = reference::max_backward, .cpu = cpu::max_backward};
+inline constexpr Variants<Min::Forward> Min::forward{.name = "min", .reference = reference::min, .cpu = cpu::min};
+inline constexpr Variants<Min::Backward> Min::backward{
+    .name = "min_backward", .reference = reference::min_backward, .cpu = cpu::min_backward};
+inline constexpr Variants<ArgMax::Forward> ArgMax::forward{.name = "argmax", .reference = reference::argmax, .cpu = cpu::argmax};
+inline constexpr Variants<ArgMin::Forward> ArgMin::forward{.name = "argmin", .reference = reference::argmin, .cpu = cpu::argmin};
 
 }  // namespace glia

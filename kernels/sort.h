@@ -38,9 +38,18 @@ TopK::Forward topk;
 TopK::Backward topk_backward;
 }  // namespace reference
 
-inline constexpr Variants<Sort::Forward> Sort::forward{.name = "sort", .reference = reference::sort};
-inline constexpr Variants<Sort::Backward> Sort::backward{.name = "sort_backward", .reference = reference::sort_backward};
-inline constexpr Variants<TopK::Forward> TopK::forward{.name = "topk", .reference = reference::topk};
-inline constexpr Variants<TopK::Backward> TopK::backward{.name = "topk_backward", .reference = reference::topk_backward};
+namespace cpu {
+Sort::Forward sort;
+Sort::Backward sort_backward;
+TopK::Forward topk;
+TopK::Backward topk_backward;
+}  // namespace cpu
+
+inline constexpr Variants<Sort::Forward> Sort::forward{.name = "sort", .reference = reference::sort, .cpu = cpu::sort};
+inline constexpr Variants<Sort::Backward> Sort::backward{
+    .name = "sort_backward", .reference = reference::sort_backward, .cpu = cpu::sort_backward};
+inline constexpr Variants<TopK::Forward> TopK::forward{.name = "topk", .reference = reference::topk, .cpu = cpu::topk};
+inline constexpr Variants<TopK::Backward> TopK::backward{
+    .name = "topk_backward", .reference = reference::topk_backward, .cpu = cpu::topk_backward};
 
 }  // namespace glia
