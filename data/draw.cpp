@@ -145,7 +145,9 @@ std::string fit_text(std::string_view text, int64_t width, int scale) {
   if (text_size(text, scale).width <= width) return std::string(text);
   const int64_t room = width / (glyph_advance * scale);
   if (room <= 3) return std::string(text.substr(0, size_t(std::max<int64_t>(0, room))));
-  return std::string(text.substr(0, size_t(room - 3))) + "...";
+  std::string kept(text.substr(0, size_t(room - 3)));
+  while (!kept.empty() && kept.back() == ' ') kept.pop_back();
+  return kept + "...";
 }
 
 void draw_mask(const Tensor& picture, const Rle& mask, Color color, const OutlineStyle& style) {

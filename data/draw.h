@@ -72,7 +72,7 @@ struct MosaicStyle {
   int64_t gap = 8;
   int text_scale = 2;
   Color background{24, 26, 31}, text{225, 228, 232};
-  std::string title;
+  std::string title{};
 };
 // Panels in rows, each scaled to fit and centred in its cell, with its caption above.
 Tensor mosaic(std::span<const Panel> panels, const MosaicStyle& style = {});

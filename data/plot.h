@@ -8,15 +8,15 @@
 namespace glia {
 
 struct Series {
-  std::string name;          // in the legend; empty: none
-  std::vector<double> x, y;  // same length; a point that is not finite (or not positive on a log axis) breaks the line
-  double smoothing = 0;      // in [0, 1): the line is a moving average with this memory, the raw values are drawn faintly
-  bool markers = false;      // a dot at each point: for few
+  std::string name{};            // in the legend; empty: none
+  std::vector<double> x{}, y{};  // same length; a point that is not finite (or not positive on a log axis) breaks the line
+  double smoothing = 0;          // in [0, 1): the line is a moving average with this memory, the raw values are drawn faintly
+  bool markers = false;          // a dot at each point: for few
 };
 
 struct Plot {
-  std::string title, x_label, y_label;
-  std::vector<Series> series;
+  std::string title{}, x_label{}, y_label{};
+  std::vector<Series> series{};
   bool log_y = false;
   int width = 960, height = 540;  // pixels
 };

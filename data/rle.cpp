@@ -6,7 +6,8 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <numeric>
+
+#include "kernels/mask_runs.h"
 
 namespace glia {
 namespace {
@@ -74,17 +75,7 @@ class RunWriter {
 
 // Adds the runs of non-zero bytes of data[0, size), which stand at `offset` of the mask.
 void add_runs(const uint8_t* data, int64_t size, int64_t offset, RunWriter& writer) {
-  int64_t i = 0;
-  while (i < size) {
-    uint64_t word = 0;
-    while (i + 8 <= size && (std::memcpy(&word, data + i, 8), word == 0)) i += 8;
-    while (i < size && !data[i]) ++i;
-    if (i == size) return;
-    const int64_t begin = i;
-    while (i + 8 <= size && (std::memcpy(&word, data + i, 8), word == 0x0101010101010101u)) i += 8;
-    while (i < size && data[i]) ++i;
-    writer.add(offset + begin, offset + i);
-  }
+  for_each_nonzero_run(data, size, [&](int64_t begin, int64_t end) { writer.add(offset + begin, offset + end); });
 }
 
 // Calls f(begin, end) for each run of ones, column-major.

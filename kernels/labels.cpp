@@ -157,12 +157,11 @@ Tensor remove_small_labels(const Tensor& labels, int64_t min_size) {
 
 Tensor relabel(const Tensor& labels, int64_t* count) {
   check_labels(labels, "relabel");
-  std::vector<int32_t> seen;
+  std::vector<int32_t> seen;  // at first the ends of all stretches, then each label once, ascending
   int32_t last = 0;
   for (const int32_t v : labels.values<int32_t>()) {
-    if (v == last || v == 0) continue;
+    if (v != last && v != 0) seen.push_back(v);
     last = v;
-    seen.push_back(v);
   }
   std::sort(seen.begin(), seen.end());
   seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
@@ -190,33 +189,39 @@ Tensor grow_labels(const Tensor& labels, int pixels, const Tensor& mask) {
   const auto* inside = mask ? reinterpret_cast<const uint8_t*>(mask.raw()) : nullptr;
   Tensor result = labels.clone();
   int32_t* map = result.data<int32_t>();
-  std::vector<int64_t> front;  // labelled pixels of the last ring
-  for (int64_t i = 0; i < labels.size(); ++i)
-    if (map[i]) front.push_back(i);
+  const auto for_each_free_neighbour = [&](int64_t p, bool corners, auto&& f) {
+    const int64_t y = p / w, x = p - y * w;
+    for (int64_t dy = -1; dy <= 1; ++dy) {
+      for (int64_t dx = -1; dx <= 1; ++dx) {
+        const int64_t qy = y + dy, qx = x + dx, q = qy * w + qx;
+        if ((!corners && dy && dx) || qy < 0 || qy >= h || qx < 0 || qx >= w || map[q] || (inside && !inside[q])) continue;
+        f(q);
+      }
+    }
+  };
+  std::vector<int64_t> front;  // labelled pixels that may have free neighbours
+  for (int64_t i = 0; i < labels.size(); ++i) {
+    bool open = false;
+    if (map[i]) for_each_free_neighbour(i, true, [&](int64_t) { open = true; });
+    if (open) front.push_back(i);
+  }
   struct Claim {
     int64_t pixel;
     int32_t label;
   };
   std::vector<Claim> claims;
   for (int step = 0; step < pixels && !front.empty(); ++step) {
+    const bool corners = step % 2 == 1;
     claims.clear();
-    for (const int64_t p : front) {
-      const int64_t y = p / w, x = p - y * w;
-      for (int64_t dy = -1; dy <= 1; ++dy) {
-        for (int64_t dx = -1; dx <= 1; ++dx) {
-          const int64_t qy = y + dy, qx = x + dx, q = qy * w + qx;
-          if ((step % 2 == 0 && dy && dx) || qy < 0 || qy >= h || qx < 0 || qx >= w || map[q] || (inside && !inside[q])) continue;
-          claims.push_back({q, map[p]});
-        }
+    for (const int64_t p : front) for_each_free_neighbour(p, corners, [&](int64_t q) { claims.push_back({q, map[p]}); });
+    if (corners) front.clear();  // after a step by sides only, corners are left: their pixels stay in the front
+    for (const Claim& c : claims) {
+      if (!map[c.pixel]) {
+        front.push_back(c.pixel);
+        map[c.pixel] = c.label;
       }
+      map[c.pixel] = std::min(map[c.pixel], c.label);
     }
-    // With alternating neighbourhoods a ring's own pixels can have free corners left: they stay in the front.
-    for (const Claim& c : claims)
-      if (!map[c.pixel] || c.label < map[c.pixel]) map[c.pixel] = c.label;
-    if (step % 2) front.clear();
-    for (const Claim& c : claims) front.push_back(c.pixel);
-    std::sort(front.begin(), front.end());
-    front.erase(std::unique(front.begin(), front.end()), front.end());
   }
   return result;
 }

@@ -108,8 +108,8 @@ class PixelQueue {
  public:
   struct Item {
     float value;
-    int64_t age;
-    int64_t pixel, source;
+    uint32_t age;
+    int32_t pixel, source;
     bool before(const Item& other) const { return value != other.value ? value < other.value : age < other.age; }
   };
   bool empty() const { return items_.empty(); }
@@ -196,6 +196,8 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
              "watershed: mask {} of {} for x {}, want uint8 or bool", mask.shape(), name_of(mask.dtype()), x.shape());
   GLIA_CHECK(op.connectivity == 4 || op.connectivity == 8, "watershed: connectivity {}, want 4 or 8", op.connectivity);
   const int64_t h = x.dim(0), w = x.dim(1), stride = w + 2;
+  GLIA_CHECK((h + 2) * stride < int64_t(1) << 29, "watershed: x {}, want fewer than 2^29 pixels",
+             x.shape());  // ages: 8 per pixel
   // A frame of masked pixels spares all edge checks.
   std::vector<uint8_t> open(size_t((h + 2) * stride));
   std::vector<float> level(open.size());
@@ -214,14 +216,14 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
 
   PixelQueue queue;
   for (size_t p = 0; p < label.size(); ++p)
-    if (label[p]) queue.push({level[p], 0, int64_t(p), int64_t(p)});
+    if (label[p]) queue.push({level[p], 0, int32_t(p), int32_t(p)});
   const auto meets_other_basin = [&](int64_t p, int32_t own) {
     return std::any_of(neighbours.begin(), neighbours.end(), [&](int64_t n) {
       const size_t q = size_t(p + n);
       return open[q] && label[q] && label[q] != own;
     });
   };
-  int64_t age = 0;
+  uint32_t age = 0;
   while (!queue.empty()) {
     const PixelQueue::Item item = queue.pop();
     const size_t p = size_t(item.pixel);
@@ -238,7 +240,7 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
       const size_t q = size_t(item.pixel + n);
       if (!open[q] || label[q]) continue;
       if (!op.line) label[q] = label[p];
-      queue.push({std::max(level[q], item.value), ++age, item.pixel + n, item.source});
+      queue.push({std::max(level[q], item.value), ++age, int32_t(q), item.source});
     }
   }
   Tensor result(x.shape(), DType::int32);

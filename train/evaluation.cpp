@@ -196,7 +196,8 @@ class Evaluator {
     std::vector<CocoImage> images(all_.size());
     for (size_t i = 0; i < images.size(); ++i) {
       for (const Instance& t : truth_.samples[i].instances)
-        images[i].truth.push_back({t.mask, t.box, classified_ ? t.category : 0, t.crowd, double(area(t.mask))});
+        images[i].truth.push_back(
+            {t.mask, t.box, classified_ ? t.category : 0, t.crowd, t.area >= 0 ? t.area : double(area(t.mask))});
       for (const Instance& p : predicted_[i])
         images[i].detections.push_back(
             {p.mask, p.box, p.category, p.score, kind == IouKind::segm ? double(area(p.mask)) : p.box[2] * p.box[3]});

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
+#include "kernels/mask_runs.h"
 #include "tensor/parallel.h"
 
 namespace glia::cpu {
@@ -12,52 +12,67 @@ namespace {
 
 struct Run {
   int32_t begin, end;  // columns
-  int32_t parent;      // index of a run of the same component that comes no later; roots are their own parents
 };
 
-int32_t find_root(std::vector<Run>& runs, int32_t i) {
-  while (runs[size_t(i)].parent != i) {
-    int32_t& up = runs[size_t(i)].parent;
-    up = runs[size_t(up)].parent;
-    i = up;
+// Sets of runs: parent[i] is a run of the same component that comes no later; roots are their own parents.
+class RunSets {
+ public:
+  void add() { parent_.push_back(int32_t(parent_.size())); }
+  int32_t root(int32_t i) {
+    while (parent_[size_t(i)] != i) {
+      int32_t& up = parent_[size_t(i)];
+      up = parent_[size_t(up)];
+      i = up;
+    }
+    return i;
   }
-  return i;
-}
+  void join(int32_t a, int32_t b) {
+    a = root(a);
+    b = root(b);
+    if (a < b) {
+      parent_[size_t(b)] = a;
+    } else {
+      parent_[size_t(a)] = b;
+    }
+  }
+  // Numbers the roots 1, 2, ... in order, and every run as its root.
+  std::vector<int32_t> numbers() const {
+    std::vector<int32_t> number(parent_.size());
+    int32_t count = 0;
+    for (size_t i = 0; i < parent_.size(); ++i)  // a parent comes no later, so its number is known
+      number[i] = parent_[i] == int32_t(i) ? ++count : number[size_t(parent_[i])];
+    return number;
+  }
 
-void join(std::vector<Run>& runs, int32_t a, int32_t b) {
-  a = find_root(runs, a);
-  b = find_root(runs, b);
-  if (a < b) {
-    runs[size_t(b)].parent = a;
-  } else {
-    runs[size_t(a)].parent = b;
-  }
-}
+ private:
+  std::vector<int32_t> parent_;
+};
 
 template <class T>
 void find_runs(const T* row, int64_t w, bool by_value, std::vector<Run>& runs) {
-  constexpr int64_t step = 8 / sizeof(T);
+  if constexpr (sizeof(T) == 1) {
+    if (!by_value) {
+      for_each_nonzero_run(row, w, [&](int64_t begin, int64_t end) { runs.push_back({int32_t(begin), int32_t(end)}); });
+      return;
+    }
+  }
   for (int64_t x = 0; x < w;) {
-    uint64_t word = 0;
-    while (x + step <= w && (std::memcpy(&word, row + x, 8), word == 0)) x += step;
-    while (x < w && row[x] == T(0)) ++x;
-    if (x == w) break;
+    if (row[x] == T(0)) {
+      ++x;
+      continue;
+    }
     const int64_t begin = x;
     const T value = row[x];
-    if (by_value) {
-      while (x < w && row[x] == value) ++x;
-    } else {
-      while (x < w && row[x] != T(0)) ++x;
-    }
-    const auto index = int32_t(runs.size());
-    runs.push_back({int32_t(begin), int32_t(x), index});
+    while (x < w && row[x] != T(0) && (!by_value || row[x] == value)) ++x;
+    runs.push_back({int32_t(begin), int32_t(x)});
   }
 }
 
-// The run with the lowest index is the one with the component's first pixel, so roots in order are the raster order.
+// The first run of a component has its first pixel, so roots in order are the components in raster order.
 template <class T>
 void components(const ConnectedComponents& op, const T* x, int64_t h, int64_t w, int32_t* labels) {
   std::vector<Run> runs;
+  RunSets sets;
   std::vector<int32_t> first(size_t(h + 1));  // first run of each row
   const int32_t reach = op.connectivity == 8 ? 1 : 0;
   for (int64_t y = 0; y < h; ++y) {
@@ -65,29 +80,23 @@ void components(const ConnectedComponents& op, const T* x, int64_t h, int64_t w,
     first[size_t(y)] = begin;
     const T* row = x + y * w;
     find_runs(row, w, op.by_value, runs);
+    for (size_t i = size_t(begin); i < runs.size(); ++i) sets.add();
     if (y == 0) continue;
     int32_t above = first[size_t(y - 1)];
     for (int32_t i = begin; i < int32_t(runs.size()); ++i) {
       const Run run = runs[size_t(i)];
       while (above < begin && runs[size_t(above)].end + reach <= run.begin) ++above;
       for (int32_t j = above; j < begin && runs[size_t(j)].begin < run.end + reach; ++j)
-        if (!op.by_value || row[run.begin] == row[runs[size_t(j)].begin - w]) join(runs, i, j);
+        if (!op.by_value || row[run.begin] == row[runs[size_t(j)].begin - w]) sets.join(i, j);
     }
   }
   first[size_t(h)] = int32_t(runs.size());
-  int32_t count = 0;
-  std::vector<int32_t> number(runs.size());
-  for (size_t i = 0; i < runs.size(); ++i)
-    number[i] = runs[i].parent == int32_t(i) ? ++count : number[size_t(find_root(runs, int32_t(i)))];
+  const std::vector<int32_t> number = sets.numbers();
   for (int64_t y = 0; y < h; ++y) {
     int32_t* to = labels + y * w;
-    int64_t at = 0;
-    for (auto i = size_t(first[size_t(y)]); i < size_t(first[size_t(y + 1)]); ++i) {
-      std::fill(to + at, to + runs[i].begin, 0);
-      std::fill(to + runs[i].begin, to + runs[i].end, number[i]);
-      at = runs[i].end;
-    }
-    std::fill(to + at, to + w, 0);
+    std::fill(to, to + w, 0);
+    for (auto i = size_t(first[size_t(y)]); i < size_t(first[size_t(y + 1)]); ++i)
+      for (int32_t c = runs[i].begin; c < runs[i].end; ++c) to[c] = number[i];
   }
 }
 
