@@ -281,10 +281,11 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
     trainer.load(resumed_->checkpoint, resumed_->file.string());
     loop.resume(resumed_->checkpoint);
     context.first_step = trainer.steps_done();
-    // A crash between the checkpoint and its second name.
-    if (loop.best().value() && loop.best().step() == resumed_->checkpoint.step &&
-        resumed_->file == checkpoints_.step_file(resumed_->checkpoint.step))
-      checkpoints_.tag_best(resumed_->checkpoint.step);
+    const int64_t step = resumed_->checkpoint.step;
+    if (resumed_->file == checkpoints_.step_file(step)) {  // a crash may have come between the file and its other names
+      checkpoints_.tag(checkpoints_.last(), step);
+      if (loop.best().value() && loop.best().step() == step) checkpoints_.tag(checkpoints_.best(), step);
+    }
     resumed_.reset();  // its tensors
   }
   const StopSignals signals;
