@@ -268,12 +268,14 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   PlateauHook plateau(config_.solver.plateau_metric);
   LogHook log;
   ProgressHook progress;
+  TensorBoardHook tensorboard;
   PicturesHook pictures(parts.pictures);
   loop.add(loop.best());
   if (config_.early_stopping.patience > 0) loop.add(early_stopping);
   if (trainer.has_plateau()) loop.add(plateau);
   loop.add(log);
   loop.add(progress);
+  if (config_.run.tensorboard) loop.add(tensorboard);
   loop.add(pictures);
   for (const auto& hook : extra_hooks_) loop.add(*hook);
 
