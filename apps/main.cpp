@@ -3,5 +3,5 @@
 
 int main(int argc, char** argv) {
   using namespace glia;
-  return run_program(argc, argv, {doctor_command(), synth_command()});
+  return run_program(argc, argv, {doctor_command(), inspect_command(), synth_command(), train_command()});
 }

@@ -134,6 +134,7 @@ bool CocoBuilder::make_mask(CocoEntry& e, const Sample& sample, const std::strin
             usable.push_back(std::move(p));
           }
         }
+        if (e.polygons.empty()) drop("empty mask", "an empty list of polygons");
         if (usable.empty()) return false;
         mask = rle_from_polygons(usable, h, w);
         break;

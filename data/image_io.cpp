@@ -65,7 +65,7 @@ ImageFacts read_image_facts(const fs::path& path, const ImageLimits& limits) {
   return facts_of(file.bytes(), path.string(), limits);
 }
 
-ImageSize image_size(const fs::path& path) {
+std::array<int64_t, 2> image_size(const fs::path& path) {
   const MappedFile file(path);
   ImageLimits first_page;
   first_page.pages = 0;  // a TIFF's further pages are not looked at

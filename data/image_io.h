@@ -1,5 +1,6 @@
 #pragma once
 // Image files in and out: PNG, JPEG and TIFF, recognised by content. Formats' own parts: png.h, jpeg.h, tiff.h.
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -46,12 +47,8 @@ ImageFile decode_image(std::span<const std::byte> bytes, const std::string& name
 // From the header alone (of a TIFF: from all pages' headers).
 ImageFacts read_image_facts(const std::filesystem::path& path, const ImageLimits& limits = {});
 
-struct ImageSize {
-  int64_t height = 0;
-  int64_t width = 0;
-  bool operator==(const ImageSize&) const = default;
-};
-ImageSize image_size(const std::filesystem::path& path);
+// Height and width of the first page, from the header.
+std::array<int64_t, 2> image_size(const std::filesystem::path& path);
 
 // True for the endings that read_image knows (.png .jpg .jpeg .tif .tiff, any case).
 bool has_image_extension(const std::filesystem::path& path);

@@ -53,7 +53,7 @@ void read_listed_image(const Listed& f) {
                                        : Shape{facts.height, facts.width, facts.channels}));
   CHECK(want.dim(pages ? 1 : 0) == facts.height);
   CHECK(want.dim(pages ? 2 : 1) == facts.width);
-  CHECK(image_size(f.path) == ImageSize{facts.height, facts.width});
+  CHECK(image_size(f.path) == std::array<int64_t, 2>{facts.height, facts.width});
   CHECK(image.pixels.dtype() == facts.dtype);
 }
 

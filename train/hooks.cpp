@@ -23,13 +23,13 @@ double images_per_second(const StepRecord& r) { return static_cast<double>(r.ima
 
 }  // namespace
 
-std::optional<double> Evaluation::find(const std::string& metric) const {
+std::optional<double> ValidationResult::find(const std::string& metric) const {
   for (const auto& [name, value] : values)
     if (name == metric) return value;
   return std::nullopt;
 }
 
-void BestHook::after_evaluation(RunContext&, Evaluation& e) {
+void BestHook::after_evaluation(RunContext&, ValidationResult& e) {
   const auto value = e.find(metric_);
   if (!value || std::isnan(*value)) return;
   if (value_ && !(higher_is_better(metric_) ? *value > *value_ : *value < *value_)) return;
@@ -64,12 +64,12 @@ void EarlyStoppingHook::start(RunContext& context) {
   if (rule_.exhausted()) context.stop_reason = reason();
 }
 
-void EarlyStoppingHook::after_evaluation(RunContext& context, Evaluation& e) {
+void EarlyStoppingHook::after_evaluation(RunContext& context, ValidationResult& e) {
   if (e.at_end) return;
   if (const auto value = e.find(rule_.metric); value && rule_.update(*value)) context.stop_reason = reason();
 }
 
-void PlateauHook::after_evaluation(RunContext& context, Evaluation& e) {
+void PlateauHook::after_evaluation(RunContext& context, ValidationResult& e) {
   if (const auto value = e.find(metric_); value && !e.at_end) context.trainer.update_plateau(*value);
 }
 
@@ -88,7 +88,7 @@ void LogHook::after_step(RunContext&, const StepRecord& r) {
   ++count_;
 }
 
-void LogHook::after_evaluation(RunContext&, Evaluation& e) {
+void LogHook::after_evaluation(RunContext&, ValidationResult& e) {
   NamedValues row{{"step", static_cast<double>(e.step)}, {"epoch", static_cast<double>(e.epoch)}};
   for (const auto& [name, sum] : sums_) row.emplace_back(name, sum / static_cast<double>(std::max<int64_t>(count_, 1)));
   row.emplace_back("lr", lr_);
@@ -129,47 +129,14 @@ void ProgressHook::after_step(RunContext& context, const StepRecord& r) {
       r.step, fmt::format("epoch {}  loss {:.4f}  lr {:.3g}  {:.3g} images/s", r.epoch, r.loss, r.lr, images_per_second(r)));
 }
 
-void ProgressHook::after_evaluation(RunContext& context, Evaluation& e) {
+void ProgressHook::after_evaluation(RunContext& context, ValidationResult& e) {
   std::string text = fmt::format("step {}  epoch {}  validation:", e.step, e.epoch);
   for (const auto& [name, value] : e.values) text += fmt::format("  {} {:.4f}", name, value);
   if (e.best) text += "  (best)";
   context.say(text);
 }
 
-void TensorBoardHook::start(RunContext& context) {
-  try {
-    writer_ = std::make_unique<EventWriter>(context.folder);
-  } catch (const Error& e) {
-    context.warn(fmt::format("{}; the training goes on without TensorBoard", e.what()));
-  }
-}
-
-void TensorBoardHook::write(RunContext& context, int64_t step, const NamedValues& values) {
-  if (!writer_) return;
-  std::vector<std::pair<std::string, float>> scalars;
-  for (const auto& [name, value] : values) scalars.emplace_back(name, static_cast<float>(value));
-  try {
-    writer_->scalars(step, scalars);
-  } catch (const Error& e) {
-    writer_ = nullptr;
-    context.warn(fmt::format("{}; the training goes on without TensorBoard", e.what()));
-  }
-}
-
-void TensorBoardHook::after_step(RunContext& context, const StepRecord& r) {
-  NamedValues values{{"train/loss", r.loss}, {"train/lr", r.lr}, {"train/grad_norm", r.grad_norm}};
-  for (const auto& [name, value] : r.terms) values.emplace_back("train/loss_" + name, value);
-  values.emplace_back("train/images_per_s", images_per_second(r));
-  write(context, r.step, values);
-}
-
-void TensorBoardHook::after_evaluation(RunContext& context, Evaluation& e) {
-  NamedValues values;
-  for (const auto& [name, value] : e.values) values.emplace_back("val/" + name, value);
-  write(context, e.step, values);
-}
-
-void PicturesHook::after_evaluation(RunContext& context, Evaluation& e) {
+void PicturesHook::after_evaluation(RunContext& context, ValidationResult& e) {
   if (!e.best || !draw_) return;
   try {
     draw_(context.folder / "pictures", e.step);

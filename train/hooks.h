@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "data/tensorboard.h"
 #include "train/config.h"
 #include "train/early_stopping.h"
 #include "train/log.h"
@@ -17,7 +16,7 @@
 
 namespace glia {
 
-struct Evaluation {
+struct ValidationResult {
   int64_t step = 0;
   int64_t epoch = 0;     // epochs begun
   NamedValues values{};  // validation metrics by name: loss, bce, dice, map_iou, ...
@@ -33,9 +32,9 @@ struct RunContext {
   Trainer& trainer;
   Progress& progress;
   std::filesystem::path folder;
-  int64_t first_step = 0;                         // where this process began
-  int64_t total_steps = 0;                        // the limit
-  std::string stop_reason{};                      // a hook that wants the training to end says why
+  int64_t first_step = 0;                       // where this process began
+  int64_t total_steps = 0;                      // the limit
+  std::string stop_reason{};                    // a hook that wants the training to end says why
   std::function<void(const std::string&)> say{};  // a line for the terminal and train.log
   std::function<void(const std::string&)> warn{};
 };
@@ -45,7 +44,7 @@ class Hook {
   virtual ~Hook() = default;
   virtual void start(RunContext&) {}
   virtual void after_step(RunContext&, const StepRecord&) {}
-  virtual void after_evaluation(RunContext&, Evaluation&) {}
+  virtual void after_evaluation(RunContext&, ValidationResult&) {}
   virtual void finish(RunContext&) {}
   virtual void save(TrainingState&) const {}
   virtual void load(const TrainingState&) {}
@@ -55,7 +54,7 @@ class Hook {
 class BestHook : public Hook {
  public:
   explicit BestHook(std::string metric) : metric_(std::move(metric)) {}
-  void after_evaluation(RunContext&, Evaluation&) override;
+  void after_evaluation(RunContext&, ValidationResult&) override;
   void save(TrainingState&) const override;
   void load(const TrainingState&) override;
 
@@ -74,7 +73,7 @@ class EarlyStoppingHook : public Hook {
  public:
   explicit EarlyStoppingHook(const EarlyStoppingConfig& config);
   void start(RunContext&) override;
-  void after_evaluation(RunContext&, Evaluation&) override;
+  void after_evaluation(RunContext&, ValidationResult&) override;
   void save(TrainingState& state) const override { rule_.save(state); }
   void load(const TrainingState& state) override { rule_.load(state); }
 
@@ -86,7 +85,7 @@ class EarlyStoppingHook : public Hook {
 class PlateauHook : public Hook {  // the trainer keeps the state
  public:
   explicit PlateauHook(std::string metric) : metric_(std::move(metric)) {}
-  void after_evaluation(RunContext&, Evaluation&) override;
+  void after_evaluation(RunContext&, ValidationResult&) override;
 
  private:
   std::string metric_;
@@ -97,7 +96,7 @@ class LogHook : public Hook {
  public:
   void start(RunContext&) override;
   void after_step(RunContext&, const StepRecord&) override;
-  void after_evaluation(RunContext&, Evaluation&) override;
+  void after_evaluation(RunContext&, ValidationResult&) override;
   void save(TrainingState&) const override;
   void load(const TrainingState&) override;
 
@@ -113,19 +112,7 @@ class ProgressHook : public Hook {
  public:
   void start(RunContext&) override;
   void after_step(RunContext&, const StepRecord&) override;
-  void after_evaluation(RunContext&, Evaluation&) override;
-};
-
-// TensorBoard: train/NAME per step, val/NAME per evaluation.
-class TensorBoardHook : public Hook {
- public:
-  void start(RunContext&) override;
-  void after_step(RunContext&, const StepRecord&) override;
-  void after_evaluation(RunContext&, Evaluation&) override;
-
- private:
-  void write(RunContext& context, int64_t step, const NamedValues& values);
-  std::unique_ptr<EventWriter> writer_;  // null after a failure, which is a warning
+  void after_evaluation(RunContext&, ValidationResult&) override;
 };
 
 // Calls `draw(folder, step)` whenever an evaluation is the best so far. Its errors are warnings.
@@ -133,7 +120,7 @@ class PicturesHook : public Hook {
  public:
   using Draw = std::function<void(const std::filesystem::path& folder, int64_t step)>;
   explicit PicturesHook(Draw draw) : draw_(std::move(draw)) {}
-  void after_evaluation(RunContext&, Evaluation&) override;
+  void after_evaluation(RunContext&, ValidationResult&) override;
 
  private:
   Draw draw_;

@@ -136,7 +136,7 @@ class Loop {
       values = parts_.evaluate();
     }
     if (!values) return;  // interrupted: done when the run goes on
-    Evaluation e{.step = step(), .epoch = trainer_.epochs_done() + (trainer_.at_epoch_end() ? 0 : 1), .at_end = at_end};
+    ValidationResult e{.step = step(), .epoch = trainer_.epochs_done() + (trainer_.at_epoch_end() ? 0 : 1), .at_end = at_end};
     e.values = std::move(*values);
     e.seconds = seconds_since(start);
     evaluated_ = step();
@@ -268,14 +268,12 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   PlateauHook plateau(config_.solver.plateau_metric);
   LogHook log;
   ProgressHook progress;
-  TensorBoardHook tensorboard;
   PicturesHook pictures(parts.pictures);
   loop.add(loop.best());
   if (config_.early_stopping.patience > 0) loop.add(early_stopping);
   if (trainer.has_plateau()) loop.add(plateau);
   loop.add(log);
   loop.add(progress);
-  if (config_.run.tensorboard) loop.add(tensorboard);
   loop.add(pictures);
   for (const auto& hook : extra_hooks_) loop.add(*hook);
 
@@ -283,11 +281,10 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
     trainer.load(resumed_->checkpoint, resumed_->file.string());
     loop.resume(resumed_->checkpoint);
     context.first_step = trainer.steps_done();
-    const int64_t step = resumed_->checkpoint.step;
-    if (resumed_->file == checkpoints_.step_file(step)) {  // a crash may have come between the file and its other names
-      checkpoints_.tag(checkpoints_.last(), step);
-      if (loop.best().value() && loop.best().step() == step) checkpoints_.tag(checkpoints_.best(), step);
-    }
+    // A crash between the checkpoint and its second name.
+    if (loop.best().value() && loop.best().step() == resumed_->checkpoint.step &&
+        resumed_->file == checkpoints_.step_file(resumed_->checkpoint.step))
+      checkpoints_.tag_best(resumed_->checkpoint.step);
     resumed_.reset();  // its tensors
   }
   const StopSignals signals;

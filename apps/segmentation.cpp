@@ -1,0 +1,153 @@
+#include "apps/segmentation.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <optional>
+
+#include "autograd/tape.h"
+#include "data/draw.h"
+#include "models/unet_segmenter.h"
+#include "train/metrics.h"
+#include "train/signals.h"
+
+namespace glia {
+namespace {
+
+Normalization normalization_of(const std::string& name) {
+  if (name == "unit") return Normalization::unit;
+  if (name == "percentile") return Normalization::percentile;
+  return name == "standard" ? Normalization::standard : Normalization::none;
+}
+
+UnetSegmenterOptions unet_options(const Config& config) {
+  UnetSegmenterOptions options;
+  const ModelConfig& model = config.model;
+  options.network = {.name = model.name, .in_channels = config.data.channels, .base_channels = model.base_channels, .depth = model.depth};
+  options.network.head = model.head;
+  options.network.bilinear = model.upsample == "bilinear";
+  options.network.dropout = model.dropout;
+  options.target = model.target == "border" ? UnetTarget::border : UnetTarget::binary;
+  options.normalization = normalization_of(config.data.normalize);
+  options.resize = config.data.resize;
+  options.image_size = {config.data.image_size.height, config.data.image_size.width};
+  options.tile = {model.tile.height, model.tile.width};
+  options.overlap = model.overlap;
+  options.border_width = model.border_width;
+  options.grow = model.grow;
+  options.threshold = model.threshold;
+  options.connectivity = static_cast<int>(model.connectivity);
+  options.min_size = model.min_size;
+  options.fill_holes = model.fill_holes;
+  options.losses.clear();
+  for (const auto& [name, weight] : config.loss.terms) {
+    options.losses.push_back(name);
+    options.loss_weights.push_back(weight);
+  }
+  options.class_weights = config.loss.class_weights;
+  options.positive_weight = config.loss.positive_weight;
+  options.focal_gamma = config.loss.focal_gamma;
+  options.focal_alpha = config.loss.focal_alpha;
+  options.tversky_alpha = config.loss.tversky_alpha;
+  options.tversky_beta = config.loss.tversky_beta;
+  options.smooth = config.loss.smooth;
+  return options;
+}
+
+void add_values(NamedValues& sums, const NamedValues& values) {
+  for (const auto& [name, value] : values) {
+    const auto found = std::find_if(sums.begin(), sums.end(), [&](const auto& s) { return s.first == name; });
+    if (found == sums.end()) {
+      sums.emplace_back(name, value);
+    } else {
+      found->second += value;
+    }
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Segmenter> make_segmenter(const Config& config) { return make_unet_segmenter(unet_options(config)); }
+
+Dataset open_data(const std::string& path, const DatasetOptions& options, bool quiet) {
+  Faults faults;
+  Dataset dataset = open_dataset(path, options, &faults);
+  if (quiet) return dataset;
+  for (const Fault& fault : faults.list())
+    fmt::print(stderr, "{}: {}{}\n", name_of(fault.severity), fault.examples.empty() ? fault.kind : fault.examples.front(),
+               fault.count > 1 ? fmt::format(" (and {} more: {})", fault.count - 1, fault.kind) : "");
+  return dataset;
+}
+
+TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings) {
+  const Checkpoint checkpoint = read_checkpoint(file);
+  TrainedSystem system;
+  read_toml(system.config, checkpoint.config, file.string());
+  for (const std::string& setting : settings) apply_setting(system.config, setting);
+  check_config(system.config);
+  system.segmenter = make_segmenter(system.config);
+  system.segmenter->module().load_state_dict(checkpoint.inference_weights(), file.string());
+  system.segmenter->module().eval();
+  return system;
+}
+
+Loader make_training_loader(const Config& config, const Dataset& dataset, const Segmenter& segmenter) {
+  LoaderOptions options;
+  options.batch_size = config.solver.batch_size;
+  options.seed = static_cast<uint64_t>(config.run.seed);
+  options.drop_last = config.data.drop_last;
+  options.workers = static_cast<int>(config.data.workers);
+  options.prefetch = static_cast<int>(config.data.prefetch);
+  options.cache = config.data.cache;
+  options.keep_examples = false;
+  const AugmentConfig& a = config.augment;
+  options.augment = {.hflip = a.hflip, .vflip = a.vflip, .transpose = a.transpose, .rotate = a.rotate, .scale = a.scale};
+  options.augment.brightness = a.brightness;
+  options.augment.contrast = a.contrast;
+  options.augment.noise = a.noise;
+  options.augment.crop = segmenter.crop();
+  options.prepare = [&segmenter](std::span<const Example> examples) { return segmenter.collate(examples); };
+  const auto count = static_cast<int64_t>(dataset.samples.size());
+  const auto load = [&dataset, &segmenter, count](int64_t i) { return segmenter.fit(read_example(dataset, i % count)); };
+  return Loader(count * config.data.repeat, load, options);
+}
+
+std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit) {
+  const NoGrad no_grad;
+  const auto all = static_cast<int64_t>(dataset.samples.size());
+  const int64_t count = limit > 0 ? std::min(limit, all) : all;
+  NamedValues sums;
+  MatchCounts at_50;
+  for (int64_t i = 0; i < count; ++i) {
+    if (stop_requested()) return std::nullopt;
+    Prediction prediction;
+    add_values(sums, segmenter.validate(read_example(dataset, i), prediction));
+    const Overlaps overlap = overlaps(dataset.samples[size_t(i)].instances, prediction.instances);
+    const KaggleScore score = kaggle_score(overlap);
+    add_values(sums, {{"map_iou", score.map_iou()}, {"map_iou_compat", score.map_iou_compat()}});
+    at_50 += score.strict[0];
+  }
+  for (auto& [name, value] : sums) value /= double(count);
+  sums.emplace_back("f1_at_50", at_50.f1());
+  return sums;
+}
+
+void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file, const std::string& title) {
+  const NoGrad no_grad;
+  std::vector<Panel> panels;
+  for (size_t i = 0; i < dataset.samples.size() && static_cast<int64_t>(i) < count; ++i) {
+    const Sample& sample = dataset.samples[i];
+    const Tensor image = read_pixels(sample);
+    const Prediction prediction = segmenter.predict(image);
+    const Overlaps overlap = overlaps(sample.instances, prediction.instances);
+    const Matching matching = match(overlap, 50);
+    panels.push_back({overlay(image, sample.instances), fmt::format("{}: truth, {} cells", sample.id, sample.instances.size())});
+    panels.push_back({overlay_matches(image, sample.instances, prediction.instances, matching.prediction_of, matching.truth_of),
+                      fmt::format("prediction, mAP {:.3f}", kaggle_score(overlap).map_iou())});
+  }
+  if (panels.empty()) return;
+  std::filesystem::create_directories(file.parent_path());
+  write_png(file, mosaic(panels, {.columns = 2, .title = title}));
+}
+
+}  // namespace glia

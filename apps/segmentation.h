@@ -1,0 +1,37 @@
+#pragma once
+// What several commands need: the segmenter that a configuration describes, a data set opened with its faults told, a checkpoint
+// made ready to predict.
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "data/dataset.h"
+#include "models/segmenter.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+
+namespace glia {
+
+std::unique_ptr<Segmenter> make_segmenter(const Config& config);
+
+// The data set at `path`; what was dropped or looks odd goes to stderr unless quiet. Throws as open_dataset.
+Dataset open_data(const std::string& path, const DatasetOptions& options, bool quiet);
+
+// A trained system, its weights loaded (averaged ones where there are), in eval mode.
+struct TrainedSystem {
+  Config config;
+  std::unique_ptr<Segmenter> segmenter;
+};
+// `settings` are --set's. Throws IoError, DataError (not a checkpoint, wrong weights), UsageError.
+TrainedSystem load_system(const std::filesystem::path& checkpoint, const std::vector<std::string>& settings);
+
+// Loader of training examples: fitted, augmented, collated as the segmenter wants.
+Loader make_training_loader(const Config& config, const Dataset& dataset, const Segmenter& segmenter);
+
+// Metrics of the segmenter over the first `limit` (0: all) samples: loss, dice, map_iou, ... Empty when a signal asked to stop.
+std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit);
+
+// Truth beside prediction for the first `count` samples, matches in colours -> one PNG.
+void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file, const std::string& title);
+
+}  // namespace glia

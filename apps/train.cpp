@@ -1,0 +1,137 @@
+// glia train: from a data set to a run's folder.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "apps/cli.h"
+#include "apps/plots.h"
+#include "apps/segmentation.h"
+#include "data/coco_json.h"
+#include "data/split.h"
+#include "train/training_run.h"
+
+namespace glia {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::string recipe, data, images, out, val, resume;
+  std::vector<std::string> settings;
+  std::optional<std::string> seed;
+  bool print_config = false, overwrite = false, deterministic = false;
+  std::string on_size_mismatch = "stop", on_corrupt = "stop", labels = "instances";
+};
+
+Config read_config(const Options& options) {
+  std::vector<std::string> settings = options.settings;
+  if (options.seed) settings.push_back("run.seed=" + *options.seed);
+  if (options.common.device != "auto") settings.push_back("run.device=" + options.common.device);
+  if (options.common.kernels != "auto") settings.push_back("run.kernels=" + options.common.kernels);
+  if (options.common.threads != 0) settings.push_back("run.threads=" + std::to_string(options.common.threads));
+  if (!options.val.empty()) settings.push_back("data.val=" + options.val);
+  return load_config(options.recipe, settings);
+}
+
+// The run's own settings of threads, device and kernels: a recipe may give them as well as the command line.
+void apply_run_settings(const Options& options, const Config& config) {
+  CommonOptions common = options.common;
+  common.device = config.run.device;
+  common.kernels = config.run.kernels;
+  common.threads = config.run.threads;
+  common.apply();
+}
+
+DatasetOptions dataset_options(const Options& options) {
+  const auto choice = [](const std::string& value, const char* option, const char* yes, const char* no) {
+    if (value != yes && value != no) throw UsageError("{} '{}': want {} or {}", option, value, no, yes);
+    return value == yes;
+  };
+  DatasetOptions result;
+  result.images = options.images;
+  result.skip_size_mismatch = choice(options.on_size_mismatch, "--on-size-mismatch", "skip", "stop");
+  result.skip_corrupt = choice(options.on_corrupt, "--on-corrupt", "skip", "stop");
+  result.connected_components = choice(options.labels, "--labels", "connected-components", "instances");
+  return result;
+}
+
+struct TrainingData {
+  Dataset train, validation;
+};
+
+TrainingData open_training_data(const Options& options, const Config& config) {
+  Dataset all = open_data(options.data, dataset_options(options), options.common.quiet);
+  if (!config.data.val.empty()) return {std::move(all), open_data(config.data.val, dataset_options(options), options.common.quiet)};
+  const SplitOptions how{.method = config.data.split == "every_nth" ? SplitMethod::every_nth : SplitMethod::seeded,
+                         .fraction = config.data.val_fraction,
+                         .seed = static_cast<uint64_t>(config.data.split_seed)};
+  const Split split = split_samples(all, how);
+  return {subset(all, split.train), subset(all, split.validation)};
+}
+
+int run(const Options& options) {
+  const Config config = read_config(options);
+  make_segmenter(config);  // settings that do not go together
+  if (options.print_config) {
+    fmt::print("{}", to_toml(config, true));
+    return 0;
+  }
+  apply_run_settings(options, config);
+  if (options.data.empty()) throw UsageError("--data is required: a folder with train.csv, a COCO file, or images/ and labels/");
+  if (options.out.empty()) throw UsageError("--out is required: the run's folder");
+  TrainingRun training(config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
+  const TrainingData data = open_training_data(options, training.config());
+  const bool validates = !data.validation.samples.empty();
+  if (!validates) fmt::print(stderr, "warning: training without validation: there is no image for it; the last weights are kept\n");
+  write_coco(training.folder() / "annotation_train.json", data.train);
+  write_coco(training.folder() / "annotation_val.json", data.validation);
+
+  const auto segmenter = make_segmenter(training.config());
+  segmenter->module().initialize(static_cast<uint64_t>(config.run.seed));
+  load_initial_weights(segmenter->module(), config.init);
+  Loader loader = make_training_loader(training.config(), data.train, *segmenter);
+  TrainingParts parts{.model = segmenter->module(),
+                      .losses = [&](const Batch& batch) { return segmenter->losses(batch.tensors); },
+                      .loader = loader,
+                      .evaluate = {},
+                      .metric_names = {},
+                      .pictures = {}};
+  if (validates) {
+    parts.evaluate = [&] { return evaluate_segmenter(*segmenter, data.validation, config.eval.max_images); };
+    parts.pictures = [&](const std::filesystem::path& folder, int64_t step) {
+      draw_predictions(*segmenter, data.validation, config.eval.pictures, folder / "validation.png", fmt::format("step {}", step));
+    };
+  }
+  const TrainingResult result = training.execute(parts);
+  draw_curves(training.folder());
+  return static_cast<int>(result.exit_code());
+}
+
+}  // namespace
+
+Command train_command() {
+  const auto options = std::make_shared<Options>();
+  return {.name = "train",
+          .summary = "train a model on a data set",
+          .example = "glia train unet_border --data cells --out run --set solver.max_epochs=50",
+          .declare =
+              [options](Arguments& a) {
+                a.positional("RECIPE", &options->recipe, "a name (unet, unet_border, study/unet) or a TOML file");
+                a.option("--data", &options->data, "folder with train.csv, a COCO file, or images/ and labels/");
+                a.option("--images", &options->images, "where the images are, if not beside the annotations");
+                a.option("--out", &options->out, "the run's folder");
+                a.option("--val", &options->val, "a validation data set, instead of a fifth of the images");
+                a.repeated("--set", &options->settings, "KEY=VALUE, such as solver.lr=1e-4");
+                a.flag("--print-config", &options->print_config, "print every setting with its origin and meaning, and exit");
+                a.option("--resume", &options->resume, "auto: go on from the newest good checkpoint; or a checkpoint's path");
+                a.flag("--overwrite", &options->overwrite, "replace a run that is in the folder");
+                a.option("--seed", &options->seed, "run.seed");
+                a.flag("--deterministic", &options->deterministic, "same bits on any number of threads (always so on a CPU)");
+                a.option("--labels", &options->labels, "connected-components: label maps are masks, number their pieces");
+                a.option("--on-size-mismatch", &options->on_size_mismatch, "stop, or skip the image");
+                a.option("--on-corrupt", &options->on_corrupt, "stop, or skip the image");
+                options->common.declare(a);
+              },
+          .run = [options] { return run(*options); }};
+}
+
+}  // namespace glia

@@ -1,0 +1,49 @@
+#pragma once
+// Segmenter: a network together with its way from images and label maps to inputs and targets, and from outputs to instances. The
+// program knows every system by this interface alone.
+//
+//   fit        image and label map -> what the network is trained on (resized, normalised): cached by the loader
+//   (augment)  flips, crops ...: the loader's work
+//   collate    fitted examples -> the tensors of a batch; called on the loader's workers
+//   losses     tensors of a batch -> named losses, recorded for backward
+//   predict    image -> instances
+#include <array>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/instance.h"
+#include "data/loader.h"
+#include "nn/module.h"
+
+namespace glia {
+
+using NamedLosses = std::vector<std::pair<std::string, Tensor>>;
+using NamedValues = std::vector<std::pair<std::string, double>>;
+
+struct Prediction {
+  Tensor foreground;                // (H, W) float32: probability that a pixel belongs to any cell, at the image's size
+  std::vector<Instance> instances;  // at the image's size; they do not overlap unless the system's outputs do
+};
+
+class Segmenter {
+ public:
+  virtual ~Segmenter() = default;
+
+  virtual Module& module() = 0;
+
+  // Input images (H, W, C) of any type that readers give, label maps (H, W) int32 or absent. Thread-safe.
+  virtual Example fit(const Example& example) const = 0;
+  virtual std::array<int64_t, 2> crop() const { return {0, 0}; }  // height, width of the random window of training; 0, 0: none
+  virtual std::vector<Tensor> collate(std::span<const Example> examples) const = 0;
+
+  virtual NamedLosses losses(std::span<const Tensor> batch) = 0;
+
+  // Predicts one unfitted example and scores it against its label map at the network's resolution: loss (the sum of the weighted
+  // terms), dice and the like. Eval mode and NoGrad are the caller's.
+  virtual NamedValues validate(const Example& example, Prediction& prediction) = 0;
+  virtual Prediction predict(const Tensor& image) = 0;
+};
+
+}  // namespace glia

@@ -1,0 +1,52 @@
+#pragma once
+// UNets as instance segmenters.
+//   binary  the whole image resized to one size, cells against background; instances are connected components of probability >
+//           threshold at the image's own size (the study's way)
+//   border  full resolution in overlapping tiles, three classes: background, interior, border (pixels near two cells); instances are
+//           connected interiors, grown back over border and foreground
+#include <memory>
+
+#include "models/segmenter.h"
+#include "models/unet.h"
+
+namespace glia {
+
+enum class UnetTarget { binary, border };
+enum class Normalization {
+  unit,        // 8 bits / 255, 16 bits / 65535; others as they are
+  percentile,  // 1st to 99.8th percentile of the image to 0..1
+  standard,    // mean 0, standard deviation 1 of the image
+  none,
+};
+
+struct UnetSegmenterOptions {
+  UnetOptions network;  // out_channels is set by the target
+  UnetTarget target = UnetTarget::binary;
+  Normalization normalization = Normalization::unit;
+  std::string resize = "pil";                  // binary: whose bilinear: pil, opencv, keras
+  std::array<int64_t, 2> image_size{256, 256};  // binary: what images are resized to; border: the random window of training
+  std::array<int64_t, 2> tile{256, 256};        // border: of prediction; 0: the whole image at once
+  int64_t overlap = 64;                        // of neighbouring tiles
+  int64_t border_width = 1;                    // border: how far from a second cell a pixel counts as border
+  int64_t grow = 3;                            // border: pixels by which interiors grow
+  double threshold = 0.5;
+  int connectivity = 8;
+  int64_t min_size = 0;
+  bool fill_holes = false;
+  std::vector<std::string> losses{"bce"};  // binary: bce, dice, bce_dice, focal, tversky, lovasz; border: cross_entropy
+  std::vector<double> loss_weights{};      // of each, for validate(); empty: 1
+  std::vector<double> class_weights{};     // border
+  double positive_weight = 1, focal_gamma = 2, focal_alpha = 0.25, tversky_alpha = 0.3, tversky_beta = 0.7, smooth = 1;
+};
+
+// Throws UsageError naming the key for settings that do not go together.
+std::unique_ptr<Segmenter> make_unet_segmenter(const UnetSegmenterOptions& options);
+
+// The three classes of a label map (H, W) int32 -> (H, W) int64: 0 background, 1 interior, 2 border: pixels whose square
+// window of radius `width` holds two different cells.
+Tensor border_classes(const Tensor& labels, int64_t width);
+
+// Starts of tiles of `tile` pixels that cover `size` pixels with at least `overlap` shared, evenly spread.
+std::vector<int64_t> tile_starts(int64_t size, int64_t tile, int64_t overlap);
+
+}  // namespace glia
