@@ -173,8 +173,31 @@ void extremes(const Extent& e, bool largest, const float* x, float* y) {
   largest ? extremes_of<true>(e, x, y) : extremes_of<false>(e, x, y);
 }
 
+// The first place of `best`, or of a NaN; n where there is none.
+int64_t first_place(const float* x, int64_t n, float best) {
+  const int64_t lanes = vector_lanes();
+  const Vector wanted = hn::Set(VectorTag(), best);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const Vector v = load(x + i);
+    if (!hn::AllFalse(VectorTag(), hn::Or(hn::Eq(v, wanted), hn::IsNaN(v)))) break;
+  }
+  while (i < n && x[i] != best && x[i] == x[i]) ++i;
+  return i;
+}
+
 // dx = dy where x is the first of its group that equals y, else 0.
 void extremes_backward(const Extent& e, const float* x, const float* y, const float* dy, float* dx) {
+  if (e.inner == 1) {
+    parallel_for(e.outer * e.n, 1 << 18, [&](int64_t begin, int64_t end) { std::fill(dx + begin, dx + end, 0.0f); });
+    parallel_for(e.outer, std::max<int64_t>(1, elements_per_chunk / e.n), [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o) {
+        const int64_t i = first_place(x + o * e.n, e.n, y[o]);
+        if (i < e.n) dx[o * e.n + i] = dy[o];
+      }
+    });
+    return;
+  }
   const int64_t columns = num_chunks(e.inner, block);
   const auto grain = std::max<int64_t>(1, elements_per_chunk / (e.n * std::min(e.inner, block)));
   parallel_for(e.outer * columns, grain, [&](int64_t begin, int64_t end) {
@@ -232,6 +255,21 @@ void spread_distance(const Extent& e, double factor, const float* x, const doubl
 template <bool largest>
 void places_of(const Extent& e, const float* x, int64_t* y) {
   parallel_for(e.outer, std::max<int64_t>(1, elements_per_chunk / (e.n * e.inner)), [&](int64_t begin, int64_t end) {
+    if (e.inner == 1) {
+      for (int64_t o = begin; o < end; ++o) {
+        const float* from = x + o * e.n;
+        float best = from[0];
+        int64_t at = 0;
+        for (int64_t i = 1; i < e.n; ++i) {
+          const float v = from[i];
+          const bool take = ((largest ? v > best : v < best) | (v != v)) & (best == best);
+          best = take ? v : best;
+          at = take ? i : at;
+        }
+        y[o] = at;
+      }
+      return;
+    }
     std::vector<float> best(static_cast<size_t>(e.inner));
     for (int64_t o = begin; o < end; ++o) {
       const float* from = x + o * e.n * e.inner;

@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/unary.h"
+
 namespace glia::reference {
 namespace {
 
-template <class T>
-T sigmoid(T x) {
-  const T e = std::exp(-std::abs(x));
-  return x >= 0 ? T(1) / (T(1) + e) : e / (T(1) + e);
-}
+using unary::sigmoid;
 
 template <class T>
 T softplus_of_minus_abs(T x) {  // log(1 + e^-|x|)

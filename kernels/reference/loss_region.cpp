@@ -5,14 +5,12 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/unary.h"
+
 namespace glia::reference {
 namespace {
 
-template <class T>
-T sigmoid(T x) {
-  const T e = std::exp(-std::abs(x));
-  return x >= 0 ? T(1) / (T(1) + e) : e / (T(1) + e);
-}
+using unary::sigmoid;
 
 void refuse(const Tensor* gradient, const char* op) {
   GLIA_CHECK(!gradient, "{}: no gradient with respect to the target is defined", op);
