@@ -74,12 +74,14 @@ void batch_norm_backward(const BatchNorm& op, const Tensor& x, const Tensor& gam
                   dx->data<float>());
 }
 
-// Samples in parallel where there are many; else the passes inside one sample are.
+// Samples in parallel where there are many; else the passes inside one sample are (nested loops run serially).
 template <class F>
 void for_each_sample(int64_t samples, F&& body) {
-  parallel_for(samples, samples >= 8 ? 1 : std::max<int64_t>(samples, 1), [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) body(n);
-  });
+  if (samples < 8) {
+    for (int64_t n = 0; n < samples; ++n) body(n);
+  } else {
+    parallel_for(samples, 1, [&](int64_t n, int64_t) { body(n); });
+  }
 }
 
 struct Groups {

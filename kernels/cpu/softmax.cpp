@@ -16,7 +16,7 @@ HWY_BEFORE_NAMESPACE();
 namespace glia::cpu::HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t longest_in_lanes = 64;  // of a contiguous axis: longer ones go line by line
+constexpr int64_t longest_in_lanes = 24;  // of a contiguous axis: longer ones go line by line
 constexpr float lowest = -std::numeric_limits<float>::infinity();
 
 // `lanes` lines at a time: element j of all lines is a vector at x + j * step.
