@@ -7,7 +7,7 @@
 #include "data/coco_json.h"
 #include "data/layout.h"
 #include "data/rle.h"
-#include "data/sartorius_dataset.h"
+#include "data/sartorius.h"
 #include "tensor/parallel.h"
 
 namespace glia {

@@ -1,7 +1,7 @@
 #pragma once
 // Data sets by path: recognises the layout, reads the annotations, finds and checks the images. Pixels are read when needed.
 //
-//   train.csv + train/            Sartorius (data/sartorius_dataset.h); images without a row are negatives
+//   train.csv + train/            Sartorius (data/sartorius.h); images without a row are negatives
 //   *.json (+ images)             COCO (data/coco_json.h): the file, or a folder with exactly one
 //   images/ + labels/             label maps, PNG or TIFF, of the same name; also train/ + labels/ without train.csv
 //   NAME.png + NAME_masks.png     pairs in one folder (also NAME_img.png), label maps as above

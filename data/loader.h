@@ -46,7 +46,7 @@ struct LoaderOptions {
   bool cache = false;                           // keep what `load` returned in memory
   AugmentOptions augment;
   // Makes a batch's tensors (normalisation, targets, stacking). Called on a worker, by several at a time.
-  std::function<std::vector<Tensor>(std::span<const Example>)> prepare;
+  std::function<std::vector<Tensor>(std::span<const Example>)> prepare{};
   bool keep_examples = true;  // false: the batch carries ids and indices, but neither images nor label maps
 };
 

@@ -5,7 +5,7 @@
 #include "data/coco_json.h"
 #include "data/dataset.h"
 #include "data/layout.h"
-#include "data/sartorius_dataset.h"
+#include "data/sartorius.h"
 
 namespace glia {
 namespace fs = std::filesystem;
