@@ -67,15 +67,39 @@ void add_values(NamedValues& sums, const NamedValues& values) {
 
 }  // namespace
 
+void DataOptions::declare(Arguments& a) {
+  a.option("--images", &images, "where the images are, if not beside the annotations");
+  a.option("--labels", &labels, "connected-components: label maps are masks, number their pieces");
+  a.option("--on-size-mismatch", &on_size_mismatch, "stop, or skip the image");
+  a.option("--on-corrupt", &on_corrupt, "stop, or skip the image");
+}
+
+DatasetOptions DataOptions::options() const {
+  const auto chosen = [](const std::string& value, const char* option, const char* yes, const char* no) {
+    if (value != yes && value != no) throw UsageError("{} '{}': want {} or {}", option, value, no, yes);
+    return value == yes;
+  };
+  DatasetOptions result;
+  result.images = images;
+  result.connected_components = chosen(labels, "--labels", "connected-components", "instances");
+  result.skip_size_mismatch = chosen(on_size_mismatch, "--on-size-mismatch", "skip", "stop");
+  result.skip_corrupt = chosen(on_corrupt, "--on-corrupt", "skip", "stop");
+  return result;
+}
+
 std::unique_ptr<Segmenter> make_segmenter(const Config& config) { return make_unet_segmenter(unet_options(config)); }
+
+void print_faults(const Faults& faults, bool quiet) {
+  if (quiet) return;
+  for (const Fault& fault : faults.list())
+    fmt::print(stderr, "{}: {}{}\n", name_of(fault.severity), fault.examples.empty() ? fault.kind : fault.examples.front(),
+               fault.count > 1 ? fmt::format(" (and {} more: {})", fault.count - 1, fault.kind) : "");
+}
 
 Dataset open_data(const std::string& path, const DatasetOptions& options, bool quiet) {
   Faults faults;
   Dataset dataset = open_dataset(path, options, &faults);
-  if (quiet) return dataset;
-  for (const Fault& fault : faults.list())
-    fmt::print(stderr, "{}: {}{}\n", name_of(fault.severity), fault.examples.empty() ? fault.kind : fault.examples.front(),
-               fault.count > 1 ? fmt::format(" (and {} more: {})", fault.count - 1, fault.kind) : "");
+  print_faults(faults, quiet);
   return dataset;
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "apps/cli.h"
 #include "data/dataset.h"
 #include "models/segmenter.h"
 #include "train/checkpoint.h"
@@ -12,7 +13,18 @@
 
 namespace glia {
 
+// Options of every command that opens a data set.
+struct DataOptions {
+  std::string images, labels = "instances", on_size_mismatch = "stop", on_corrupt = "stop";
+
+  void declare(Arguments& arguments);
+  DatasetOptions options() const;  // UsageError for unknown words
+};
+
 std::unique_ptr<Segmenter> make_segmenter(const Config& config);
+
+// One line to stderr for each kind of fault.
+void print_faults(const Faults& faults, bool quiet);
 
 // The data set at `path`; what was dropped or looks odd goes to stderr unless quiet. Throws as open_dataset.
 Dataset open_data(const std::string& path, const DatasetOptions& options, bool quiet);

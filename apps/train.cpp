@@ -15,11 +15,11 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  std::string recipe, data, images, out, val, resume;
+  DataOptions data_options;
+  std::string recipe, data, out, val, resume;
   std::vector<std::string> settings;
   std::optional<std::string> seed;
   bool print_config = false, overwrite = false, deterministic = false;
-  std::string on_size_mismatch = "stop", on_corrupt = "stop", labels = "instances";
 };
 
 Config read_config(const Options& options) {
@@ -41,26 +41,13 @@ void apply_run_settings(const Options& options, const Config& config) {
   common.apply();
 }
 
-DatasetOptions dataset_options(const Options& options) {
-  const auto choice = [](const std::string& value, const char* option, const char* yes, const char* no) {
-    if (value != yes && value != no) throw UsageError("{} '{}': want {} or {}", option, value, no, yes);
-    return value == yes;
-  };
-  DatasetOptions result;
-  result.images = options.images;
-  result.skip_size_mismatch = choice(options.on_size_mismatch, "--on-size-mismatch", "skip", "stop");
-  result.skip_corrupt = choice(options.on_corrupt, "--on-corrupt", "skip", "stop");
-  result.connected_components = choice(options.labels, "--labels", "connected-components", "instances");
-  return result;
-}
-
 struct TrainingData {
   Dataset train, validation;
 };
 
 TrainingData open_training_data(const Options& options, const Config& config) {
-  Dataset all = open_data(options.data, dataset_options(options), options.common.quiet);
-  if (!config.data.val.empty()) return {std::move(all), open_data(config.data.val, dataset_options(options), options.common.quiet)};
+  Dataset all = open_data(options.data, options.data_options.options(), options.common.quiet);
+  if (!config.data.val.empty()) return {std::move(all), open_data(config.data.val, options.data_options.options(), options.common.quiet)};
   const SplitOptions how{.method = config.data.split == "every_nth" ? SplitMethod::every_nth : SplitMethod::seeded,
                          .fraction = config.data.val_fraction,
                          .seed = static_cast<uint64_t>(config.data.split_seed)};
@@ -117,7 +104,6 @@ Command train_command() {
               [options](Arguments& a) {
                 a.positional("RECIPE", &options->recipe, "a name (unet, unet_border, study/unet) or a TOML file");
                 a.option("--data", &options->data, "folder with train.csv, a COCO file, or images/ and labels/");
-                a.option("--images", &options->images, "where the images are, if not beside the annotations");
                 a.option("--out", &options->out, "the run's folder");
                 a.option("--val", &options->val, "a validation data set, instead of a fifth of the images");
                 a.repeated("--set", &options->settings, "KEY=VALUE, such as solver.lr=1e-4");
@@ -126,9 +112,7 @@ Command train_command() {
                 a.flag("--overwrite", &options->overwrite, "replace a run that is in the folder");
                 a.option("--seed", &options->seed, "run.seed");
                 a.flag("--deterministic", &options->deterministic, "same bits on any number of threads (always so on a CPU)");
-                a.option("--labels", &options->labels, "connected-components: label maps are masks, number their pieces");
-                a.option("--on-size-mismatch", &options->on_size_mismatch, "stop, or skip the image");
-                a.option("--on-corrupt", &options->on_corrupt, "stop, or skip the image");
+                options->data_options.declare(a);
                 options->common.declare(a);
               },
           .run = [options] { return run(*options); }};

@@ -1,0 +1,101 @@
+// glia convert: data sets between train.csv, COCO JSON and label-map folders.
+#include <fmt/core.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "apps/cli.h"
+#include "apps/segmentation.h"
+#include "data/coco_json.h"
+#include "data/image_io.h"
+#include "data/rle.h"
+#include "data/sartorius.h"
+
+namespace glia {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  CommonOptions common;
+  DataOptions data;
+  std::string from, to, format;
+};
+
+std::string format_of(const Options& options) {
+  if (!options.format.empty()) return options.format;
+  const std::string extension = fs::path(options.to).extension().string();
+  if (extension == ".json") return "coco";
+  if (extension == ".csv") return "sartorius";
+  throw UsageError("cannot tell the format of '{}': end it in .json or .csv, or give --to coco, sartorius or labels", options.to);
+}
+
+void link_images(const Dataset& dataset, const fs::path& folder) {
+  fs::create_directories(folder);
+  for (const Sample& sample : dataset.samples)
+    if (!sample.file.empty()) fs::create_symlink(fs::absolute(sample.file), folder / sample.file.filename());
+}
+
+void write_folder(const Dataset& dataset, const fs::path& folder, const std::string& format) {
+  if (fs::exists(folder) && !fs::is_empty(folder)) throw IoError("{}: the folder is not empty", folder.string());
+  fs::create_directories(folder);
+  if (format == "sartorius") {
+    link_images(dataset, folder / "train");
+    write_sartorius(folder / "train.csv", dataset);
+    return;
+  }
+  link_images(dataset, folder / "images");
+  fs::create_directories(folder / "labels");
+  int64_t hidden = 0;
+  for (const Sample& sample : dataset.samples) {
+    const Tensor labels = labels_of_instances(sample.instances, sample.height, sample.width);
+    for (const Instance& instance : sample.instances) hidden += instance.crowd ? 0 : area(instance.mask);
+    for (const int32_t v : labels.values<int32_t>()) hidden -= v > 0;
+    write_label_map(folder / "labels" / sample.id, labels);
+  }
+  if (hidden > 0)
+    fmt::print(stderr, "warning: {} pixels belong to several cells; a label map keeps one of them (the smaller cell)\n", hidden);
+}
+
+int run(const Options& options) {
+  options.common.apply();
+  const std::string format = format_of(options);
+  if (format != "coco" && format != "sartorius" && format != "labels")
+    throw UsageError("--to '{}': want coco, sartorius or labels", format);
+  DatasetOptions read = options.data.options();
+  const bool folder = fs::path(options.to).extension().empty();
+  read.need_images = folder;
+  const Dataset dataset = open_data(options.from, read, options.common.quiet);
+  if (format == "labels" && !folder) throw UsageError("'{}': label maps go to a folder", options.to);
+  if (folder && format != "coco") {
+    write_folder(dataset, options.to, format);
+  } else if (format == "coco") {
+    write_coco(options.to, dataset);
+  } else {
+    write_sartorius(options.to, dataset);
+  }
+  int64_t instances = 0;
+  for (const Sample& sample : dataset.samples) instances += static_cast<int64_t>(sample.instances.size());
+  if (!options.common.quiet) fmt::print("{}: {} images, {} instances\n", options.to, dataset.samples.size(), instances);
+  return 0;
+}
+
+}  // namespace
+
+Command convert_command() {
+  const auto options = std::make_shared<Options>();
+  return {.name = "convert",
+          .summary = "turn train.csv, COCO JSON and label-map folders into each other",
+          .example = "glia convert cells cells.json",
+          .declare =
+              [options](Arguments& a) {
+                a.positional("FROM", &options->from, "a data set");
+                a.positional("TO", &options->to, "a .json or .csv file, or a folder (with --to sartorius or labels)");
+                a.option("--to", &options->format, "coco, sartorius or labels; default: by the ending of TO");
+                options->data.declare(a);
+                options->common.declare(a);
+              },
+          .run = [options] { return run(*options); }};
+}
+
+}  // namespace glia

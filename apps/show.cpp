@@ -1,0 +1,101 @@
+// glia show: pictures of a data set, or of predictions on their images.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "apps/cli.h"
+#include "apps/segmentation.h"
+#include "data/draw.h"
+#include "train/metrics.h"
+
+namespace glia {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  CommonOptions common;
+  DataOptions data;
+  std::string path, images, out;
+  int64_t limit = 0, mosaic = 12;
+};
+
+bool has_instances(const Dataset& dataset) {
+  return std::any_of(dataset.samples.begin(), dataset.samples.end(), [](const Sample& s) { return !s.instances.empty(); });
+}
+
+// Truth and predictions of the same images; predictions may be absent (a data set shown alone), and so may the truth.
+struct Pair {
+  Dataset truth;
+  std::optional<Dataset> predictions;
+};
+
+Pair open_pair(const Options& options) {
+  DatasetOptions read = options.data.options();
+  if (options.images.empty()) return {open_data(options.path, read, options.common.quiet), std::nullopt};
+  Faults faults;
+  try {
+    Dataset truth = open_dataset(options.images, read, &faults);
+    return {truth, open_predictions(options.path, truth, read, &faults)};
+  } catch (const UsageError&) {  // images without annotations
+    Dataset images = open_images({options.images}, read, &faults);
+    return {images, open_predictions(options.path, images, read, &faults)};
+  }
+}
+
+int run(const Options& options) {
+  options.common.apply();
+  if (options.limit < 0 || options.mosaic < 0) throw UsageError("--limit and --mosaic: want 0 or more");
+  const Pair pair = open_pair(options);
+  const bool both = pair.predictions && has_instances(pair.truth);
+  const fs::path out = options.out;
+  std::error_code error;
+  fs::create_directories(out, error);
+  if (error) throw IoError("{}: cannot create: {}", options.out, error.message());
+  std::vector<Panel> panels;
+  int64_t done = 0;
+  for (size_t i = 0; i < pair.truth.samples.size(); ++i) {
+    if (options.limit > 0 && done == options.limit) break;
+    const Sample& truth = pair.truth.samples[i];
+    const Tensor image = read_pixels(truth);
+    const auto& shown = pair.predictions ? pair.predictions->samples[i].instances : truth.instances;
+    std::vector<Panel> row{{both ? overlay(image, truth.instances) : to_picture(image), both ? truth.id + ": truth" : truth.id}};
+    if (both) {
+      const Overlaps overlap = overlaps(truth.instances, shown);
+      const Matching matching = match(overlap, 50);
+      row.push_back({overlay_matches(image, truth.instances, shown, matching.prediction_of, matching.truth_of),
+                     fmt::format("prediction: green right, red wrong, blue missed; mAP {:.3f}", kaggle_score(overlap).map_iou())});
+    } else {
+      row.push_back({overlay(image, shown), fmt::format("{} cells", shown.size())});
+    }
+    write_png(out / (truth.id + ".png"), mosaic(row, {.columns = 2, .panel_height = std::max<int64_t>(image.dim(0), 256), .panel_width = std::max<int64_t>(image.dim(1), 256)}));
+    if (static_cast<int64_t>(panels.size()) < 2 * options.mosaic) panels.insert(panels.end(), row.begin(), row.end());
+    ++done;
+  }
+  if (!panels.empty()) write_png(out / "mosaic.png", mosaic(panels, {.columns = 4, .panel_height = 320, .panel_width = 420}));
+  if (!options.common.quiet) fmt::print("{}: {} pictures and mosaic.png\n", options.out, done);
+  return 0;
+}
+
+}  // namespace
+
+Command show_command() {
+  const auto options = std::make_shared<Options>();
+  return {.name = "show",
+          .summary = "draw outlines on images: a data set, or predictions beside the truth",
+          .example = "glia show found --images cells --out pictures",
+          .declare =
+              [options](Arguments& a) {
+                a.positional("PATH", &options->path, "a data set; with --images: predictions");
+                a.option("--images", &options->images, "the images (or data set) that PATH was predicted for");
+                a.option("--out", &options->out, "the folder to write to", true);
+                a.option("--limit", &options->limit, "most images to draw; 0: all");
+                a.option("--mosaic", &options->mosaic, "images in mosaic.png");
+                options->common.declare(a);
+              },
+          .run = [options] { return run(*options); }};
+}
+
+}  // namespace glia
