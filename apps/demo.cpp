@@ -1,10 +1,13 @@
 // glia demo: everything once, on synthetic cells: data, training, prediction, scores, pictures.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 
 #include "apps/cli.h"
+#include "tensor/error.h"
 
 namespace glia {
 namespace {
@@ -35,25 +38,31 @@ void step(const std::vector<Command>& commands, const std::string& text) {
 
 int run(const Options& options) {
   options.common.apply();
-  if (options.out.find(' ') != std::string::npos) throw UsageError("--out '{}': the demo's folder must not contain spaces", options.out);
+  if (options.out.find(' ') != std::string::npos)
+    throw UsageError("--out '{}': the demo's folder must not contain spaces", options.out);
   const fs::path out = options.out;
   if (fs::exists(out) && !fs::is_empty(out)) {
-    if (!options.overwrite) throw UsageError("{}: the folder is not empty; --overwrite replaces it, --out DIR names another", options.out);
+    if (!options.overwrite)
+      throw UsageError("{}: the folder is not empty; --overwrite replaces it, --out DIR names another", options.out);
     for (const char* part : {"cells", "unseen", "run", "found", "pictures"}) fs::remove_all(out / part);
   }
-  const std::vector<Command> commands{synth_command(), check_data_command(), train_command(), predict_command(), evaluate_command(), show_command()};
+  const std::vector<Command> commands{synth_command(),   check_data_command(), train_command(),
+                                      predict_command(), evaluate_command(),   show_command()};
   const std::string d = options.out + "/";
   step(commands, "synth --out " + d + "cells --images 24 --size 256x256 --style phase --seed 1");
   step(commands, "synth --out " + d + "unseen --images 6 --size 256x256 --style phase --seed 2");
   step(commands, "check-data " + d + "cells");
-  step(commands, "train unet_border --data " + d + "cells --out " + d +
-                     "run --set solver.max_iterations=300 --set solver.max_epochs=1000 --set eval.every=50 --set run.log_every=25");
+  step(commands,
+       "train unet_border --data " + d + "cells --out " + d +
+           "run --set solver.max_iterations=300 --set solver.max_epochs=1000 --set eval.every=50 --set run.log_every=25");
   step(commands, "predict " + d + "run/checkpoints/best.safetensors --images " + d + "unseen/train --out " + d +
                      "found --write labels,overlay,coco,submission,cells");
   step(commands, "evaluate --truth " + d + "unseen --pred " + d + "found --json " + d + "scores.json");
   step(commands, "show " + d + "found --images " + d + "unseen --out " + d + "pictures");
-  fmt::print("\nLook at {0}pictures/mosaic.png (found beside true cells) and {0}run/pictures (how it learned).\n"
-             "Next: docs/quick-start.md, or your own images: glia train unet_border --data YOUR_DATA --out RUN\n", d);
+  fmt::print(
+      "\nLook at {0}pictures/mosaic.png (found beside true cells) and {0}run/pictures (how it learned).\n"
+      "Next: docs/quick-start.md, or your own images: glia train unet_border --data YOUR_DATA --out RUN\n",
+      d);
   return 0;
 }
 

@@ -54,7 +54,8 @@ Command evaluate_command() {
           .declare =
               [options](Arguments& a) {
                 a.option("--truth", &options->truth, "a data set", true);
-                a.option("--pred", &options->predictions, "a folder of glia predict, COCO results, a submission, or label maps", true);
+                a.option("--pred", &options->predictions, "a folder of glia predict, COCO results, a submission, or label maps",
+                         true);
                 a.option("--json", &options->json, "also write all numbers to this file");
                 a.option("--max-detections", &options->max_detections, "COCO's three limits");
                 options->data.declare(a);

@@ -88,8 +88,8 @@ void list_tensors(const fs::path& path) {
   for (const auto& [name, t] : file.tensors) {
     const Statistics s = statistics(t);
     elements += t.size();
-    fmt::print("{:<{}}  {:<10}{:<22}{:>13.6g}{:>13.6g}{:>13.6g}{:>8}\n", name, width, name_of(t.dtype()), to_string(t.shape()), s.min,
-               s.max, s.mean, s.nan);
+    fmt::print("{:<{}}  {:<10}{:<22}{:>13.6g}{:>13.6g}{:>13.6g}{:>8}\n", name, width, name_of(t.dtype()), to_string(t.shape()),
+               s.min, s.max, s.mean, s.nan);
   }
   fmt::print("{} tensors, {} elements\n", file.tensors.size(), elements);
 }
@@ -126,7 +126,8 @@ int compare(const fs::path& left, const fs::path& right) {
     if (found == b.tensors.end()) {
       what = "only in " + left.string();
     } else if (found->second.shape() != x.shape() || found->second.dtype() != x.dtype()) {
-      what = fmt::format("{} {} against {} {}", name_of(x.dtype()), x.shape(), name_of(found->second.dtype()), found->second.shape());
+      what = fmt::format("{} {} against {} {}", name_of(x.dtype()), x.shape(), name_of(found->second.dtype()),
+                         found->second.shape());
     } else if (x.bytes() && std::memcmp(x.raw(), found->second.raw(), x.bytes()) != 0) {
       const double d = largest_difference(x, found->second);
       if (d > 0) what = fmt::format("differs by up to {:.6g}", d);

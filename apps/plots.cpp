@@ -31,7 +31,8 @@ Columns read_columns(const std::filesystem::path& file) {
 void draw(const std::filesystem::path& stem, Plot plot, const Columns& columns, const std::vector<std::string>& names) {
   for (const std::string& name : names)
     if (const auto found = columns.find(name); found != columns.end())
-      plot.series.push_back({.name = name, .x = columns.at("step"), .y = found->second, .smoothing = 0, .markers = found->second.size() < 60});
+      plot.series.push_back(
+          {.name = name, .x = columns.at("step"), .y = found->second, .smoothing = 0, .markers = found->second.size() < 60});
   if (plot.series.empty()) return;
   write_file(stem.string() + ".svg", plot_svg(plot));
   write_png(stem.string() + ".png", plot_picture(plot));
@@ -50,12 +51,15 @@ void draw_curves(const std::filesystem::path& run) {
     for (const auto& [name, values] : columns) {
       if (name.find("loss") != std::string::npos || name.find("bce") != std::string::npos) {
         losses.push_back(name);
-      } else if (name.find("map_iou") != std::string::npos || name.find("dice") != std::string::npos || name.find("f1") != std::string::npos) {
+      } else if (name.find("map_iou") != std::string::npos || name.find("dice") != std::string::npos ||
+                 name.find("f1") != std::string::npos) {
         metrics.push_back(name);
       }
     }
-    draw(run / "pictures" / "loss", {.title = "Losses", .x_label = "step", .y_label = "loss", .series = {}, .log_y = true}, columns, losses);
-    draw(run / "pictures" / "metrics", {.title = "Validation", .x_label = "step", .y_label = "score", .series = {}}, columns, metrics);
+    draw(run / "pictures" / "loss", {.title = "Losses", .x_label = "step", .y_label = "loss", .series = {}, .log_y = true},
+         columns, losses);
+    draw(run / "pictures" / "metrics", {.title = "Validation", .x_label = "step", .y_label = "score", .series = {}}, columns,
+         metrics);
   } catch (const std::exception& e) {
     fmt::print(stderr, "warning: no curves: {}\n", e.what());
   }

@@ -52,7 +52,8 @@ class Kinds {
 
 // Kaggle refuses overlaps: where instances overlap, the one with the higher score keeps the pixels.
 void remove_overlaps(Sample& sample) {
-  std::stable_sort(sample.instances.begin(), sample.instances.end(), [](const Instance& a, const Instance& b) { return a.score < b.score; });
+  std::stable_sort(sample.instances.begin(), sample.instances.end(),
+                   [](const Instance& a, const Instance& b) { return a.score < b.score; });
   std::vector<Rle> masks;
   for (const Instance& instance : sample.instances) masks.push_back(instance.mask);
   std::vector<int32_t> values;
@@ -138,13 +139,15 @@ Command predict_command() {
   const auto options = std::make_shared<Options>();
   return {.name = "predict",
           .summary = "find the cells of images with a trained model",
-          .example = "glia predict run/checkpoints/best.safetensors --images new_images --out found --write labels,overlay,submission",
+          .example =
+              "glia predict run/checkpoints/best.safetensors --images new_images --out found --write labels,overlay,submission",
           .declare =
               [options](Arguments& a) {
                 a.positional("CHECKPOINT", &options->checkpoint, "a checkpoint of glia train");
                 a.option("--images", &options->images, "images, folders of images, or data sets");
                 a.option("--out", &options->out, "the folder to write to", true);
-                a.option("--write", &options->kinds, "some of labels, overlay, coco, submission, cells, rois, geojson, with commas");
+                a.option("--write", &options->kinds,
+                         "some of labels, overlay, coco, submission, cells, rois, geojson, with commas");
                 a.repeated("--set", &options->settings, "KEY=VALUE, such as model.threshold=0.4");
                 options->common.declare(a);
               },

@@ -23,7 +23,8 @@ Normalization normalization_of(const std::string& name) {
 UnetSegmenterOptions unet_options(const Config& config) {
   UnetSegmenterOptions options;
   const ModelConfig& model = config.model;
-  options.network = {.name = model.name, .in_channels = config.data.channels, .base_channels = model.base_channels, .depth = model.depth};
+  options.network = {
+      .name = model.name, .in_channels = config.data.channels, .base_channels = model.base_channels, .depth = model.depth};
   options.network.head = model.head;
   options.network.bilinear = model.upsample == "bilinear";
   options.network.dropout = model.dropout;
@@ -156,7 +157,8 @@ std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Datase
   return sums;
 }
 
-void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file, const std::string& title) {
+void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file,
+                      const std::string& title) {
   const NoGrad no_grad;
   std::vector<Panel> panels;
   for (size_t i = 0; i < dataset.samples.size() && static_cast<int64_t>(i) < count; ++i) {

@@ -44,6 +44,7 @@ Loader make_training_loader(const Config& config, const Dataset& dataset, const 
 std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit);
 
 // Truth beside prediction for the first `count` samples, matches in colours -> one PNG.
-void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file, const std::string& title);
+void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file,
+                      const std::string& title);
 
 }  // namespace glia

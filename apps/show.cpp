@@ -61,17 +61,23 @@ int run(const Options& options) {
     const Sample& truth = pair.truth.samples[i];
     const Tensor image = read_pixels(truth);
     const auto& shown = pair.predictions ? pair.predictions->samples[i].instances : truth.instances;
-    std::vector<Panel> row{{both ? overlay(image, truth.instances) : to_picture(image), both ? truth.id + ": truth" : truth.id}};
+    std::vector<Panel> row;
+    row.reserve(2);
+    row.push_back({both ? overlay(image, truth.instances) : to_picture(image), both ? truth.id + ": truth" : truth.id});
     if (both) {
       const Overlaps overlap = overlaps(truth.instances, shown);
       const Matching matching = match(overlap, 50);
-      row.push_back({overlay_matches(image, truth.instances, shown, matching.prediction_of, matching.truth_of),
-                     fmt::format("prediction: green right, red wrong, blue missed; mAP {:.3f}", kaggle_score(overlap).map_iou())});
+      row.push_back(
+          {overlay_matches(image, truth.instances, shown, matching.prediction_of, matching.truth_of),
+           fmt::format("prediction: green right, red wrong, blue missed; mAP {:.3f}", kaggle_score(overlap).map_iou())});
     } else {
       row.push_back({overlay(image, shown), fmt::format("{} cells", shown.size())});
     }
-    write_png(out / (truth.id + ".png"), mosaic(row, {.columns = 2, .panel_height = std::max<int64_t>(image.dim(0), 256), .panel_width = std::max<int64_t>(image.dim(1), 256)}));
-    if (static_cast<int64_t>(panels.size()) < 2 * options.mosaic) panels.insert(panels.end(), row.begin(), row.end());
+    write_png(out / (truth.id + ".png"), mosaic(row, {.columns = 2,
+                                                      .panel_height = std::max<int64_t>(image.dim(0), 256),
+                                                      .panel_width = std::max<int64_t>(image.dim(1), 256)}));
+    if (static_cast<int64_t>(panels.size()) < 2 * options.mosaic)
+      for (const Panel& panel : row) panels.push_back(panel);
     ++done;
   }
   if (!panels.empty()) write_png(out / "mosaic.png", mosaic(panels, {.columns = 4, .panel_height = 320, .panel_width = 420}));

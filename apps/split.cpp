@@ -36,7 +36,8 @@ void place_images(const Dataset& dataset, const fs::path& folder, bool copy) {
     } else {
       fs::create_symlink(fs::absolute(sample.file), to, error);
     }
-    if (error) throw IoError("{}: cannot {} {}: {}", to.string(), copy ? "copy" : "link to", sample.file.string(), error.message());
+    if (error)
+      throw IoError("{}: cannot {} {}: {}", to.string(), copy ? "copy" : "link to", sample.file.string(), error.message());
   }
 }
 
@@ -44,7 +45,8 @@ int run(const Options& options) {
   options.common.apply();
   if (options.method != "seeded" && options.method != "every_nth")
     throw UsageError("--method '{}': want seeded or every_nth", options.method);
-  if (!(options.val >= 0 && options.val < 1)) throw UsageError("--val {}: want a part of the images, 0 to less than 1", options.val);
+  if (!(options.val >= 0 && options.val < 1))
+    throw UsageError("--val {}: want a part of the images, 0 to less than 1", options.val);
   std::error_code error;
   fs::create_directories(options.out, error);
   if (error) throw IoError("{}: cannot create: {}", options.out, error.message());

@@ -47,7 +47,8 @@ struct TrainingData {
 
 TrainingData open_training_data(const Options& options, const Config& config) {
   Dataset all = open_data(options.data, options.data_options.options(), options.common.quiet);
-  if (!config.data.val.empty()) return {std::move(all), open_data(config.data.val, options.data_options.options(), options.common.quiet)};
+  if (!config.data.val.empty())
+    return {std::move(all), open_data(config.data.val, options.data_options.options(), options.common.quiet)};
   const SplitOptions how{.method = config.data.split == "every_nth" ? SplitMethod::every_nth : SplitMethod::seeded,
                          .fraction = config.data.val_fraction,
                          .seed = static_cast<uint64_t>(config.data.split_seed)};
@@ -65,10 +66,12 @@ int run(const Options& options) {
   apply_run_settings(options, config);
   if (options.data.empty()) throw UsageError("--data is required: a folder with train.csv, a COCO file, or images/ and labels/");
   if (options.out.empty()) throw UsageError("--out is required: the run's folder");
-  TrainingRun training(config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
+  TrainingRun training(
+      config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
   const TrainingData data = open_training_data(options, training.config());
   const bool validates = !data.validation.samples.empty();
-  if (!validates) fmt::print(stderr, "warning: training without validation: there is no image for it; the last weights are kept\n");
+  if (!validates)
+    fmt::print(stderr, "warning: training without validation: there is no image for it; the last weights are kept\n");
   write_coco(training.folder() / "annotation_train.json", data.train);
   write_coco(training.folder() / "annotation_val.json", data.validation);
 
@@ -85,7 +88,8 @@ int run(const Options& options) {
   if (validates) {
     parts.evaluate = [&] { return evaluate_segmenter(*segmenter, data.validation, config.eval.max_images); };
     parts.pictures = [&](const std::filesystem::path& folder, int64_t step) {
-      draw_predictions(*segmenter, data.validation, config.eval.pictures, folder / "validation.png", fmt::format("step {}", step));
+      draw_predictions(*segmenter, data.validation, config.eval.pictures, folder / "validation.png",
+                       fmt::format("step {}", step));
     };
   }
   const TrainingResult result = training.execute(parts);

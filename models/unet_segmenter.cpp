@@ -189,7 +189,8 @@ class BinaryUnet final : public UnetSegmenter {
     if (name == "dice") return apply(DiceLoss{.smooth = options_.smooth}, apply(Sigmoid{}, z), y)[0];
     if (name == "focal") return apply(FocalLoss{.alpha = options_.focal_alpha, .gamma = options_.focal_gamma}, z, y);
     if (name == "tversky") {
-      return apply(TverskyLoss{.alpha = options_.tversky_alpha, .beta = options_.tversky_beta, .smooth = options_.smooth}, z, y)[0];
+      return apply(TverskyLoss{.alpha = options_.tversky_alpha, .beta = options_.tversky_beta, .smooth = options_.smooth}, z,
+                   y)[0];
     }
     if (name == "lovasz") return apply(LovaszHinge{}, z, y)[0];
     throw UsageError("loss.terms: '{}' is no loss of model.target = \"binary\"; want bce, dice, focal, tversky or lovasz", name);
@@ -217,7 +218,8 @@ class BorderUnet final : public UnetSegmenter {
  public:
   explicit BorderUnet(const UnetSegmenterOptions& options) : UnetSegmenter(options) {
     for (const std::string& name : options.losses)
-      if (name != "cross_entropy") throw UsageError("loss.terms: '{}' is no loss of model.target = \"border\"; want cross_entropy", name);
+      if (name != "cross_entropy")
+        throw UsageError("loss.terms: '{}' is no loss of model.target = \"border\"; want cross_entropy", name);
     if (!options.class_weights.empty() && options.class_weights.size() != size_t(num_classes))
       throw UsageError("loss.class_weights: {} values, want 3 (background, interior, border)", options.class_weights.size());
     if (!options.class_weights.empty())
@@ -375,7 +377,8 @@ std::unique_ptr<Segmenter> make_unet_segmenter(const UnetSegmenterOptions& optio
   full.network.validate();
   if (options.target == UnetTarget::binary) return std::make_unique<BinaryUnet>(full);
   for (const int64_t tile : options.tile)
-    if (tile > 0 && options.overlap >= tile) throw UsageError("model.overlap = {}: want less than model.tile = {}", options.overlap, tile);
+    if (tile > 0 && options.overlap >= tile)
+      throw UsageError("model.overlap = {}: want less than model.tile = {}", options.overlap, tile);
   return std::make_unique<BorderUnet>(full);
 }
 

@@ -23,12 +23,12 @@ struct UnetSegmenterOptions {
   UnetOptions network;  // out_channels is set by the target
   UnetTarget target = UnetTarget::binary;
   Normalization normalization = Normalization::unit;
-  std::string resize = "pil";                  // binary: whose bilinear: pil, opencv, keras
+  std::string resize = "pil";                   // binary: whose bilinear: pil, opencv, keras
   std::array<int64_t, 2> image_size{256, 256};  // binary: what images are resized to; border: the random window of training
   std::array<int64_t, 2> tile{256, 256};        // border: of prediction; 0: the whole image at once
-  int64_t overlap = 64;                        // of neighbouring tiles
-  int64_t border_width = 1;                    // border: how far from a second cell a pixel counts as border
-  int64_t grow = 3;                            // border: pixels by which interiors grow
+  int64_t overlap = 64;                         // of neighbouring tiles
+  int64_t border_width = 1;                     // border: how far from a second cell a pixel counts as border
+  int64_t grow = 3;                             // border: pixels by which interiors grow
   double threshold = 0.5;
   int connectivity = 8;
   int64_t min_size = 0;
