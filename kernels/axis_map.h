@@ -18,8 +18,6 @@ struct AxisMap {
     while (axis > 0 && is_identity(axis - 1)) --axis;
     return axis;
   }
-
- private:
   bool is_identity(int axis) const {
     if (x[axis] != y[axis]) return false;
     const auto& map = source[static_cast<size_t>(axis)];

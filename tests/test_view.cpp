@@ -78,6 +78,22 @@ TEST_CASE("NaN is the extreme, the largest in a sort, and equal values keep thei
   set_kernel_choice(KernelChoice::automatic);
 }
 
+TEST_CASE("argmax and argmin of many short rows: the first of equals, NaN first of all") {
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> row_values[] = {{2, 2, 1, 1}, {1, 2, 1, 2}, {0, nan, 3, nan}, {-1, -1, -1, -1}};
+  const std::vector<int64_t> largest{0, 1, 1, 0}, smallest{2, 0, 1, 0};
+  std::vector<float> values;
+  std::vector<int64_t> first_largest, first_smallest;
+  for (size_t r = 0; r < 37; ++r) {
+    values.insert(values.end(), row_values[r % 4].begin(), row_values[r % 4].end());
+    first_largest.push_back(largest[r % 4]);
+    first_smallest.push_back(smallest[r % 4]);
+  }
+  const Tensor x = Tensor::from<float>({37, 4}, values);
+  CHECK(list<int64_t>(apply(ArgMax{}, x)) == first_largest);
+  CHECK(list<int64_t>(apply(ArgMin{}, x)) == first_smallest);
+}
+
 TEST_CASE("a sum of ten million tenths is right to float precision") {
   const Tensor x = Tensor::full({10'000'000}, 0.1);
   const double tenth = static_cast<double>(0.1f);

@@ -252,9 +252,38 @@ void spread_distance(const Extent& e, double factor, const float* x, const doubl
   });
 }
 
+// Places of the extremes of `rows` short rows of n, as many rows at a time as a vector has lanes.
+template <bool largest>
+void places_of_short_rows(const float* x, int64_t n, int64_t rows, int64_t* y) {
+  const hn::ScalableTag<int32_t> di;
+  const VectorTag d;
+  const int64_t lanes = vector_lanes();
+  const auto first = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<int32_t>(n)));
+  for (int64_t r = 0; r < rows; r += lanes) {
+    r = std::min(r, rows - lanes);  // the last ones again
+    const float* from = x + r * n;
+    Vector best = hn::GatherIndex(d, from, first);
+    auto place = hn::Zero(di);
+    for (int32_t i = 1; i < n; ++i) {
+      const auto at = hn::Set(di, i);
+      const Vector v = hn::GatherIndex(d, from, hn::Add(first, at));
+      const auto beats = hn::Or(largest ? hn::Gt(v, best) : hn::Lt(v, best), hn::IsNaN(v));
+      const auto take = hn::AndNot(hn::IsNaN(best), beats);
+      best = hn::IfThenElse(take, v, best);
+      place = hn::IfThenElse(hn::RebindMask(di, take), at, place);
+    }
+    HWY_ALIGN int32_t each[HWY_MAX_BYTES / 4] = {};
+    hn::Store(place, di, each);
+    std::copy_n(each, lanes, y + r);
+  }
+}
+
 template <bool largest>
 void places_of(const Extent& e, const float* x, int64_t* y) {
   parallel_for(e.outer, std::max<int64_t>(1, elements_per_chunk / (e.n * e.inner)), [&](int64_t begin, int64_t end) {
+    constexpr int64_t short_row = 128;
+    if (e.inner == 1 && e.n <= short_row && end - begin >= vector_lanes())
+      return places_of_short_rows<largest>(x + begin * e.n, e.n, end - begin, y + begin);
     if (e.inner == 1) {
       for (int64_t o = begin; o < end; ++o) {
         const float* from = x + o * e.n;

@@ -330,12 +330,15 @@ void copy_backward(const AxisMap& map, const Tensor& dy, Tensor* dx) {
   if (!dx || dx->size() == 0) return;
   AxisMap inverse;
   if (invert(map, inverse)) return copy_by(inverse, 0, dy, *dx);
+  int last = map.rank() - 1;
+  while (map.is_identity(last)) --last;
   Tensor from = dy;
-  for (int d = 0; d < map.rank(); ++d) {
+  for (int d = 0; d <= last; ++d) {
+    if (map.is_identity(d)) continue;
     const auto& source = map.source[static_cast<size_t>(d)];
     Shape shape = from.shape();
     shape.set(d, map.x[d]);
-    Tensor to = d == map.rank() - 1 ? *dx : Tensor(shape, DType::float32);
+    Tensor to = d == last ? *dx : Tensor(shape, DType::float32);
     HWY_DYNAMIC_DISPATCH(collect_axis)
     (source, shape.product(0, d), map.x[d], shape.product(d + 1, shape.rank()), from.data<float>(), to.data<float>());
     from = to;
