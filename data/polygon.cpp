@@ -54,6 +54,12 @@ class Crossings {
   bool started_ = false;
 };
 
+void check_size(int64_t height, int64_t width) {
+  if (height < 0 || width < 0 || (height > 0 && width > max_mask_pixels / height))
+    throw DataError("polygon: an image of {} x {} pixels (height x width), want at most {} pixels in all", height, width,
+                    max_mask_pixels);
+}
+
 int64_t on_grid(double x) { return static_cast<int64_t>(fine * x + .5); }  // toward zero, as the original's cast
 
 void draw_edge(Point s, Point e, Crossings& to) {
@@ -76,6 +82,7 @@ void draw_edge(Point s, Point e, Crossings& to) {
 }  // namespace
 
 Rle rle_from_polygon(std::span<const double> xy, int64_t height, int64_t width) {
+  check_size(height, width);
   if (xy.size() % 2 || xy.size() < 6)
     throw DataError("polygon: {} numbers, want x0 y0 x1 y1 ... of at least 3 points", xy.size());
   double length = 0;
@@ -96,6 +103,7 @@ Rle rle_from_polygon(std::span<const double> xy, int64_t height, int64_t width) 
 }
 
 Rle rle_from_polygons(std::span<const Polygon> polygons, int64_t height, int64_t width) {
+  check_size(height, width);
   if (polygons.empty()) return rle_from_counts(std::vector<int64_t>{height * width}, height, width);
   std::vector<Rle> parts;
   parts.reserve(polygons.size());

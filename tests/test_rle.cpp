@@ -151,6 +151,10 @@ TEST_CASE("polygons: known answers of pycocotools, and refusals") {
   CHECK(area(rle_from_polygons(std::vector<Polygon>{}, 6, 8)) == 0);
   CHECK_THROWS_WITH_AS(counts({1, 1, 5, 1}), "polygon: 4 numbers, want x0 y0 x1 y1 ... of at least 3 points", DataError);
   CHECK_THROWS_AS(counts({1, 1, 5, 1, 5}), DataError);
+  CHECK_THROWS_WITH_AS(
+      rle_from_polygon(std::vector<double>{1, 1, 5, 1, 5, 4}, int64_t(1) << 40, int64_t(1) << 40),
+      "polygon: an image of 1099511627776 x 1099511627776 pixels (height x width), want at most 178956970 pixels in all",
+      DataError);
   CHECK_THROWS_AS(counts({1, 1, 5, 1, NAN, 4}), DataError);
   CHECK_THROWS_AS(counts({1, 1, 5e30, 1, 5, 4}), DataError);
   CHECK_THROWS_AS(counts({0, 0, 4e7, 0, 0, 1}), DataError);
