@@ -1,6 +1,6 @@
 #pragma once
-// JPEG through stb_image, in memory: baseline and progressive, 8 bits, gray or colour (CMYK becomes RGB). The markers are walked
-// first, because stb_image takes an image that was cut off for a good one. Exif orientation is ignored.
+// JPEG through libjpeg-turbo, in memory: baseline and progressive, 8 bits, gray or colour (CMYK becomes RGB). What libjpeg only warns
+// of, such as an image that was cut off, is an error here. Exif orientation is ignored.
 #include "data/image_io.h"
 
 namespace glia {

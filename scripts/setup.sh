@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Glia needs and this machine lacks. Asks for nothing; works as root or with sudo.
 set -euo pipefail
-packages=(g++ cmake ninja-build pkg-config doctest-dev libbenchmark-dev libhwy-dev libpng-dev libstb-dev libtiff-dev rapidjson-dev
+packages=(g++ cmake ninja-build pkg-config doctest-dev libbenchmark-dev libhwy-dev libpng-dev libjpeg-dev libtiff-dev rapidjson-dev
   libtomlplusplus-dev libcli11-dev libfmt-dev zlib1g-dev libxxhash-dev)
 optional=(libdnnl-dev ccache)  # oneDNN: the yardstick of the benchmarks; ccache: faster second builds
 

@@ -117,15 +117,7 @@ TEST_CASE("images: JPEG as libjpeg decodes it") {
     const ImageFile got = read_image(folder / (name + ".jpg"));
     const Tensor want = read_image(folder / (name + ".png")).pixels;
     REQUIRE(got.pixels.shape() == want.shape());
-    int largest = 0;
-    double sum = 0;
-    for (int64_t i = 0; i < want.size(); ++i) {
-      const int d = std::abs(got.pixels.data<uint8_t>()[i] - want.data<uint8_t>()[i]);
-      largest = std::max(largest, d);
-      sum += d;
-    }
-    CHECK(largest <= (name == "gray" ? 1 : 4));  // the standard lets decoders differ in the last bits
-    CHECK(sum / static_cast<double>(want.size()) < 0.5);
+    CHECK(equal_bytes(got.pixels, want));
     CHECK(got.facts.storage == (name == "progressive" ? "progressive" : "baseline"));
     CHECK(image_size(folder / (name + ".jpg")) == std::array<int64_t, 2>{37, 45});
   }
@@ -133,7 +125,7 @@ TEST_CASE("images: JPEG as libjpeg decodes it") {
   const size_t frame = two_frames.find("\xff\xc0");
   const size_t length = static_cast<size_t>(two_frames[frame + 3]) + 2;
   two_frames.insert(frame, two_frames.substr(frame, length));
-  CHECK(message_of([&] { decode_jpeg(bytes_of(two_frames), "x", {}); }).find("a second frame") != std::string::npos);
+  CHECK(message_of([&] { decode_jpeg(bytes_of(two_frames), "x", {}); }).find("two SOF markers") != std::string::npos);
 }
 
 TEST_CASE("images: limits hold before memory is taken (R17)") {
