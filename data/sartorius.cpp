@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <functional>
 #include <set>
@@ -17,7 +18,21 @@ namespace glia {
 namespace {
 
 constexpr const char* damaged_row = "damaged CSV";
-constexpr const char* wrong_runs = "wrong run lengths";
+
+// The kind of a fault in run lengths, by what data/rle.h says of them.
+const char* kind_of(std::string_view message) {
+  static constexpr std::array<std::array<const char*, 2>, 7> kinds{{{"want pairs", "odd number of run lengths"},
+                                                                    {"starts at 0", "run that starts at 0"},
+                                                                    {"is empty", "run of length 0"},
+                                                                    {"the image has", "run beyond the image"},
+                                                                    {"starts later", "run lengths out of order"},
+                                                                    {"overlaps", "runs that overlap"},
+                                                                    {"whole numbers", "run length that is no number"}}};
+  for (const auto& [phrase, kind] : kinds) {
+    if (message.find(phrase) != message.npos) return kind;
+  }
+  return "wrong run lengths";
+}
 
 // "704" or, as pandas writes whole numbers of a column with gaps, "704.0". -1 for anything else.
 int64_t side_of(std::string_view text) {
@@ -50,15 +65,18 @@ class MaskReader {
  public:
   MaskReader(const CsvReader& csv, Faults& faults) : csv_(csv), faults_(faults) {}
 
-  // Adds the mask to the sample. False after a fault.
-  bool add(std::string_view pairs, int category, double score, Sample& sample) {
-    if (pairs.find_first_not_of(" \t") == pairs.npos) return true;
+  // Adds the mask to the sample, or a fault.
+  void add(std::string_view pairs, int category, double score, Sample& sample) {
+    if (pairs.find_first_not_of(" \t") == pairs.npos) {
+      empty_.emplace_back(sample.id, csv_.place());
+      return;
+    }
     Instance instance;
     try {
       instance.mask = rle_from_pairs(pairs, sample.height, sample.width);
     } catch (const DataError& e) {
-      faults_.add(Severity::stop, wrong_runs, fmt::format("{}: image \"{}\": {}", csv_.place(), sample.id, e.what()));
-      return false;
+      faults_.add(Severity::stop, kind_of(e.what()), fmt::format("{}: image \"{}\": {}", csv_.place(), sample.id, e.what()));
+      return;
     }
     instance.category = category;
     instance.score = score;
@@ -66,21 +84,27 @@ class MaskReader {
     if (static_cast<int64_t>(sample.instances.size()) >= max_instances) {
       faults_.add(Severity::stop, "too many instances",
                   fmt::format("{}: image \"{}\": more than {} instances", csv_.place(), sample.id, max_instances));
-      return false;
+      return;
     }
     if (!seen_[sample.id].insert(std::hash<std::string_view>{}(pairs)).second)
-      faults_.add(Severity::warn, "mask twice",
+      faults_.add(Severity::warn, "annotation twice",
                   fmt::format("{}: image \"{}\": the same mask as in an earlier row", csv_.place(), sample.id));
     ++masks_;
     shreds_ += other_order_fits_better(pairs, sample.height, sample.width, PixelOrder::row);
     sample.instances.push_back(std::move(instance));
-    return true;
   }
 
-  void finish() const {
+  // An image's only row may be empty (no cells); an empty one among others is dropped.
+  void finish(const std::vector<Sample>& samples) const {
+    std::unordered_map<std::string_view, size_t> rows;
+    for (const Sample& sample : samples) rows[sample.id] = sample.instances.size();
+    for (const auto& [id, place] : empty_) ++rows[id];
+    for (const auto& [id, place] : empty_) {
+      if (rows[id] > 1) faults_.add(Severity::drop, "empty mask", fmt::format("{}: image \"{}\": no run lengths", place, id));
+    }
     if (2 * shreds_ > masks_)
       faults_.add(
-          Severity::stop, "column-major run lengths",
+          Severity::stop, "run lengths in the other order",
           fmt::format("{}: {} of {} masks are whole only when read column by column; want pixels counted row by row (were "
                       "they written for another competition, or are width and height swapped?)",
                       csv_.name(), shreds_, masks_));
@@ -90,6 +114,7 @@ class MaskReader {
   const CsvReader& csv_;
   Faults& faults_;
   int64_t masks_ = 0, shreds_ = 0;
+  std::vector<std::pair<std::string, std::string>> empty_;  // id and place of rows without a mask
   std::unordered_map<std::string, std::set<size_t>> seen_;  // hashes of an image's masks
 };
 
@@ -110,12 +135,14 @@ class Names {
 Sample* sample_of_row(const CsvReader& csv, std::string_view id, std::string_view width, std::string_view height,
                       std::unordered_map<std::string, size_t>& index, std::vector<Sample>& samples, Faults& faults) {
   if (!is_file_name(id)) {
-    faults.add(Severity::stop, "wrong id", fmt::format("{}: id \"{}\" is no file name", csv.place(), id));
+    faults.add(Severity::stop, "wrong id",
+               id.empty() ? fmt::format("{}: the id is empty", csv.place())
+                          : fmt::format("{}: id \"{}\" leads out of the images' folder; want a file's name", csv.place(), id));
     return nullptr;
   }
   const int64_t w = side_of(width), h = side_of(height);
   if (w < 0 || h < 0 || h > max_mask_pixels / w) {
-    faults.add(Severity::stop, "wrong image size",
+    faults.add(Severity::stop, "impossible image size",
                fmt::format("{}: image \"{}\": width \"{}\", height \"{}\"; want whole numbers from 1, at most {} pixels in all",
                            csv.place(), id, width, height, max_mask_pixels));
     return nullptr;
@@ -129,7 +156,7 @@ Sample* sample_of_row(const CsvReader& csv, std::string_view id, std::string_vie
   }
   Sample& sample = samples[found->second];
   if (sample.height == h && sample.width == w) return &sample;
-  faults.add(Severity::stop, "image of two sizes",
+  faults.add(Severity::stop, "image size changes",
              fmt::format("{}: image \"{}\": width {} and height {}, but {} and {} in an earlier row", csv.place(), id, w, h,
                          sample.width, sample.height));
   return nullptr;
@@ -139,6 +166,9 @@ Sample* sample_of_row(const CsvReader& csv, std::string_view id, std::string_vie
 
 Dataset read_sartorius(const std::filesystem::path& path, Faults& faults) {
   CsvReader csv(path);
+  if (csv.has("predicted") && !csv.has("annotation"))
+    throw DataError("{}: a submission (columns {}), so predictions; a data set has the columns id, annotation, width, height",
+                    path.string(), fmt::join(csv.header(), ", "));
   const size_t id = csv.column("id"), annotation = csv.column("annotation"), width = csv.column("width"),
                height = csv.column("height");
   const bool has_type = csv.has("cell_type");
@@ -157,7 +187,7 @@ Dataset read_sartorius(const std::filesystem::path& path, Faults& faults) {
     }
     masks.add(csv[annotation], categories.of(name, dataset.categories), 1, *sample);
   });
-  masks.finish();
+  masks.finish(dataset.samples);
   if (dataset.categories.empty()) dataset.categories.emplace_back("cell");
   return dataset;
 }
@@ -204,7 +234,7 @@ Dataset read_submission(const std::filesystem::path& path, const Dataset& truth,
     }
     masks.add(csv[predicted], static_cast<int>(category), value, dataset.samples[found->second]);
   });
-  masks.finish();
+  masks.finish(dataset.samples);
   return dataset;
 }
 

@@ -9,12 +9,13 @@
 
 namespace glia {
 
-// Samples and categories in the order of their first appearance; without a column cell_type the only category is "cell". A row
-// without annotation makes the image known. Sample::file stays empty: data/dataset.h finds it.
+// Samples and categories in the order of their first appearance; without a column cell_type the only category is "cell". An image
+// whose only row has no annotation has no instances. Sample::file stays empty: data/dataset.h finds it.
 // DataError: no such CSV at all (no header, a missing column). Through `faults`, each with FILE:LINE and the image, go
 //   stop: a damaged row; an id that is empty or leads out of the folder; sizes that are no numbers or differ within an image; run
 //         lengths that are odd, unsorted, overlapping, from 0 or beyond the image; most masks whole only in column-major order;
 //         too many instances
+//   drop: a row without run lengths among others of its image
 //   warn: the same mask twice in one image
 Dataset read_sartorius(const std::filesystem::path& path, Faults& faults);
 

@@ -520,8 +520,8 @@ TEST_CASE("sartorius: faults name file, line, image and cause (R34)") {
   CHECK(has(sartorius_error("a,1 2,four,4,astro\n"), "width \"four\""));
   CHECK(has(sartorius_error("a,1 2,4000000000,4000000000,astro\n"), "at most 178956970 pixels"));
   CHECK(has(sartorius_error("a,1 2,4,4,astro\na,5 2,4,5,astro\n"), ":3: image \"a\": width 4 and height 5, but 4 and 4"));
-  CHECK(has(sartorius_error("../a,1 2,4,4,astro\n"), ":2: id \"../a\" is no file name"));
-  CHECK(has(sartorius_error(",1 2,4,4,astro\n"), "id \"\""));
+  CHECK(has(sartorius_error("../a,1 2,4,4,astro\n"), ":2: id \"../a\" leads out"));
+  CHECK(has(sartorius_error(",1 2,4,4,astro\n"), "the id is empty"));
   CHECK(has(sartorius_error("a,1 2,4,4,\n"), "cell_type is empty"));
   CHECK(has(sartorius_error("a,1 2,4,4\n"), ":2: 4 fields"));
   // a disc of 11 pixels across, written column by column
@@ -534,12 +534,15 @@ TEST_CASE("sartorius: faults name file, line, image and cause (R34)") {
   CHECK(has(sartorius_error("a," + columns + ",90,40,astro\n"), "1 of 1 masks are whole only when read column by column"));
 
   TemporaryFolder folder;
-  write_file(folder / "train.csv", std::string(sartorius_header) +
-                                       "a,1,4,4,astro\na,0 1,4,4,astro\na,1 2,4,4,astro\na,1 2,4,4,astro\n..,1 1,4,4,x\na,1");
+  write_file(folder / "train.csv",
+             std::string(sartorius_header) +
+                 "a,1,4,4,astro\na,0 1,4,4,astro\na,1 2,4,4,astro\na,1 2,4,4,astro\na,,4,4,x\nb,,4,4,x\n..,1 1,4,4,x\na,1");
   Faults faults(true);
   const Dataset d = read_sartorius(folder / "train.csv", faults);
-  CHECK(faults.count("wrong run lengths") == 2);
-  CHECK(faults.count("mask twice") == 1);
+  CHECK(faults.count("run that starts at 0") == 1);
+  CHECK(faults.count("odd number of run lengths") == 1);
+  CHECK(faults.count("annotation twice") == 1);
+  CHECK(faults.count("empty mask") == 1);
   CHECK(faults.count("wrong id") == 1);
   CHECK(faults.count("damaged CSV") == 1);
   CHECK(d.samples.at(0).instances.size() == 2);
