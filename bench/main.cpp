@@ -1,12 +1,11 @@
 // glia_bench: Google Benchmark over the kernels, or
 //   glia_bench --conv-table [TEXT [ROUNDS [THREADS]]]   the convolutions against oneDNN's as a table; TEXT: only shapes whose name
 //                                                       contains it ("": all)
-#include <benchmark/benchmark.h>
-
 #include <cstdlib>
 #include <cstring>
 
 #include "bench/conv_shapes.h"
+#include "bench/run.h"
 #include "tensor/parallel.h"
 
 int main(int argc, char** argv) {
@@ -14,9 +13,5 @@ int main(int argc, char** argv) {
     if (argc > 4) glia::set_num_threads(std::atoi(argv[4]));
     return glia::bench::print_conv_table(argc > 2 ? argv[2] : "", argc > 3 ? std::atoi(argv[3]) : 5);
   }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return glia::bench::run_benchmarks({argv + 1, argv + argc});
 }

@@ -38,6 +38,7 @@ class Segmenter {
   virtual std::array<int64_t, 2> crop() const { return {0, 0}; }  // height, width of the random window of training; 0, 0: none
   virtual std::vector<Tensor> collate(std::span<const Example> examples) const = 0;
 
+  virtual Tensor forward(const Tensor& images) = 0;  // the network alone, on a batch's first tensor
   virtual NamedLosses losses(std::span<const Tensor> batch) = 0;
 
   // Predicts one unfitted example and scores it against its label map at the network's resolution: loss (the sum of the weighted

@@ -34,6 +34,7 @@ class UnetSegmenter : public Segmenter {
   explicit UnetSegmenter(const UnetSegmenterOptions& options) : options_(options), net_(make_unet(options_.network)) {}
 
   Module& module() override { return *net_; }
+  Tensor forward(const Tensor& images) override { return (*net_)(images); }
 
  protected:
   Tensor network_input(const Tensor& image) const {

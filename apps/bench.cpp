@@ -1,0 +1,170 @@
+// glia bench: the micro-benchmarks, or whole steps of a recipe on made-up data.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <memory>
+
+#include "apps/cli.h"
+#include "apps/segmentation.h"
+#include "autograd/tape.h"
+#include "bench/run.h"
+#include "data/atomic_file.h"
+#include "tensor/random.h"
+#include "train/trainer.h"
+
+namespace glia {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::string what, recipe, mode = "train", size = "256x256", json;
+  std::vector<std::string> settings;
+  int64_t batch = 5;
+  double seconds = 10;
+};
+
+// Multiply-adds of convolutions and matrix products, times 2: forward, and the gradients that are wanted.
+class FlopCounter : public OpObserver {
+ public:
+  void after_forward(const char* name, std::span<const Tensor> inputs, const Tensor& y) override {
+    const std::string_view op = name;
+    double flops = 0;
+    if (op == "conv2d" || op == "upsample_conv2d") {
+      flops = 2 * double(y.size()) * double(inputs[1].size() / inputs[1].dim(0));
+    } else if (op == "conv_transpose2d") {
+      flops = 2 * double(inputs[0].size()) * double(inputs[1].size() / inputs[1].dim(0));
+    } else if (op == "linear") {
+      flops = 2 * double(y.size()) * double(inputs[1].dim(1));
+    }
+    total_ += flops * (1 + (grad_enabled() ? wants_grad(inputs[0]) + (inputs.size() > 1 && wants_grad(inputs[1])) : 0));
+  }
+  void after_backward(const Node&, std::span<const Tensor>) override {}
+  double total() const { return total_; }
+
+ private:
+  double total_ = 0;
+};
+
+double peak_rss_mb() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+  return 0;
+}
+
+// Gray noise with a disk for a cell: what the data are does not change the time.
+Example made_up_example(int64_t height, int64_t width, int64_t channels, uint64_t seed) {
+  Example example{.image = Tensor({height, width, channels}, DType::uint8), .labels = Tensor::zeros({height, width}, DType::int32), .categories = {0}, .index = 0, .id = "made-up"};
+  const Philox random(seed, 0);
+  for (int64_t i = 0; i < example.image.size(); ++i) example.image.data<uint8_t>()[i] = static_cast<uint8_t>(random.words(uint64_t(i))[0]);
+  const int64_t r = std::min(height, width) / 4;
+  for (int64_t y = 0; y < height; ++y)
+    for (int64_t x = 0; x < width; ++x)
+      example.labels.data<int32_t>()[y * width + x] = (y - height / 2) * (y - height / 2) + (x - width / 2) * (x - width / 2) < r * r;
+  return example;
+}
+
+struct Timing {
+  std::vector<double> seconds;
+  double gflop = 0;
+};
+
+template <class Step>
+Timing time_steps(double budget, Step step) {
+  using Clock = std::chrono::steady_clock;
+  const auto since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
+  Timing timing;
+  {
+    FlopCounter counter;
+    step();  // warms up
+    timing.gflop = counter.total() / 1e9;
+  }
+  for (const auto start = Clock::now(); timing.seconds.empty() || since(start) < budget;) {
+    const auto begin = Clock::now();
+    step();
+    timing.seconds.push_back(since(begin));
+  }
+  std::sort(timing.seconds.begin(), timing.seconds.end());
+  return timing;
+}
+
+Timing time_recipe(const Options& options, const Config& config, int64_t height, int64_t width) {
+  const auto segmenter = make_segmenter(config);
+  Module& module = segmenter->module();
+  module.initialize(1);
+  std::vector<Example> examples;
+  for (int64_t i = 0; i < options.batch; ++i)
+    examples.push_back(segmenter->fit(made_up_example(height, width, config.data.channels, uint64_t(i))));
+  const std::vector<Tensor> batch = segmenter->collate(examples);
+  examples.clear();
+  if (options.mode == "infer") {
+    module.eval();
+    const NoGrad no_grad;
+    return time_steps(options.seconds, [&] { segmenter->forward(batch[0]); });
+  }
+  Optimizer optimizer(trainer_options(config, 1000).optimizer, module.parameters());
+  int64_t number = 0;
+  return time_steps(options.seconds, [&] {
+    optimizer.zero_grad();
+    module.set_random(1, number++);
+    backward(weighted_sum(segmenter->losses(batch), config.loss.terms));
+    optimizer.step(config.solver.lr);
+  });
+}
+
+int run_step(const Options& options) {
+  if (options.recipe.empty()) throw UsageError("glia bench step RECIPE: which recipe? such as unet");
+  if (options.mode != "train" && options.mode != "infer") throw UsageError("--mode '{}': want train or infer", options.mode);
+  if (options.batch < 1) throw UsageError("--batch {}: want 1 or more", options.batch);
+  const auto [height, width] = parse_size(options.size, "--size");
+  std::vector<std::string> settings = options.settings;
+  settings.push_back(fmt::format("data.image_size=[{}, {}]", height, width));
+  const Config config = load_config(options.recipe, settings);
+  const Timing t = time_recipe(options, config, height, width);
+  const double median = t.seconds[t.seconds.size() / 2];
+  if (!options.common.quiet)
+    fmt::print("{} {} {}x{} batch {}: median {:.4f} s of {} (min {:.4f}, max {:.4f}), {:.1f} GFLOP/s, peak memory {:.0f} MB\n", options.recipe,
+               options.mode, height, width, options.batch, median, t.seconds.size(), t.seconds.front(), t.seconds.back(), t.gflop / median,
+               peak_rss_mb());
+  if (!options.json.empty())
+    write_file(options.json,
+               fmt::format("{{\"workload\": \"{} {} {}x{} batch {}\", \"median_s\": {:.6g}, \"min_s\": {:.6g}, \"max_s\": {:.6g}, \"runs\": {}, "
+                           "\"gflop\": {:.6g}, \"gflops\": {:.6g}, \"peak_rss_mb\": {:.1f}}}\n",
+                           options.recipe, options.mode, height, width, options.batch, median, t.seconds.front(), t.seconds.back(),
+                           t.seconds.size(), t.gflop, t.gflop / median, peak_rss_mb()));
+  return 0;
+}
+
+int run(const Options& options) {
+  options.common.apply();
+  if (options.what == "step") return run_step(options);
+  std::vector<std::string> arguments;
+  if (!options.what.empty()) arguments.push_back("--benchmark_filter=" + options.what);
+  return bench::run_benchmarks(arguments);
+}
+
+}  // namespace
+
+Command bench_command() {
+  const auto options = std::make_shared<Options>();
+  return {.name = "bench",
+          .summary = "time kernels (bench FILTER) or whole steps (bench step RECIPE)",
+          .example = "glia bench step unet --mode train --size 256x256 --batch 5",
+          .declare =
+              [options](Arguments& a) {
+                a.positional("WHAT", &options->what, "a regular expression over the micro-benchmarks' names, or: step", false);
+                a.positional("RECIPE", &options->recipe, "for step: a recipe", false);
+                a.option("--mode", &options->mode, "step: train or infer");
+                a.option("--size", &options->size, "step: HxW of the images");
+                a.option("--batch", &options->batch, "step: images at once");
+                a.option("--seconds", &options->seconds, "step: for how long; one step at least, after one to warm up");
+                a.repeated("--set", &options->settings, "step: KEY=VALUE");
+                a.option("--json", &options->json, "step: also write the figures to this file");
+                options->common.declare(a);
+              },
+          .run = [options] { return run(*options); }};
+}
+
+}  // namespace glia
