@@ -38,11 +38,11 @@ struct StepRecord {
 
 // What a step uses of the configuration.
 struct TrainerOptions {
-  OptimizerOptions optimizer;
-  std::vector<ParameterGroup> groups;
-  Schedule schedule;
-  std::optional<ReduceOnPlateau> plateau;
-  NumberMap loss_weights;  // a loss that is not named here has weight 1
+  OptimizerOptions optimizer{};
+  std::vector<ParameterGroup> groups{};
+  Schedule schedule{};
+  std::optional<ReduceOnPlateau> plateau{};
+  NumberMap loss_weights{};  // a loss that is not named here has weight 1
   uint64_t seed = 0;
   int64_t accumulate = 1;
   double clip_norm = 0;
