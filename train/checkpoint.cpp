@@ -202,7 +202,7 @@ void CheckpointFolder::save(const Checkpoint& checkpoint, bool is_best) {
   remove_oldest(checkpoint.step);
 }
 
-void CheckpointFolder::tag_best(int64_t step) { replace_by_link(best(), step_file(step)); }
+void CheckpointFolder::tag(const fs::path& name, int64_t step) { replace_by_link(name, step_file(step)); }
 
 void CheckpointFolder::remove_oldest(int64_t newest_step) {
   std::vector<int64_t> older = steps();

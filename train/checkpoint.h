@@ -74,7 +74,7 @@ class CheckpointFolder {
   // IoError where the disk has less than 1.1 times the file's size left, or on any failure: what was there before is then
   // untouched.
   void save(const Checkpoint& checkpoint, bool is_best);
-  void tag_best(int64_t step);  // best.safetensors becomes the file of this step
+  void tag(const std::filesystem::path& name, int64_t step);  // last() or best() becomes the file of this step
 
   // The newest checkpoint that verifies, with the reasons why newer ones were passed over. Nothing in an empty folder; DataError
   // when there are checkpoints but none is good.

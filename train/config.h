@@ -53,7 +53,7 @@ struct DataConfig {
   std::string split = "seeded";
   double val_fraction = 0.2;
   int64_t split_seed = 0;
-  std::string val;
+  std::string val{};
   int64_t repeat = 1;
   int64_t workers = 1;
   int64_t prefetch = 2;
@@ -89,7 +89,7 @@ struct SolverConfig {
   std::string schedule = "constant";
   int64_t warmup_iterations = 0;
   double warmup_factor = 0.001;
-  std::vector<double> milestones;
+  std::vector<double> milestones{};
   double gamma = 0.1;
   int64_t step_size = 0;
   int64_t period = 0;
@@ -104,7 +104,7 @@ struct SolverConfig {
 
 struct LossConfig {
   NumberMap terms{{"bce", 1.0}};
-  std::vector<double> class_weights;
+  std::vector<double> class_weights{};
   double positive_weight = 1;
   double focal_gamma = 2;
   double focal_alpha = 0.25;
@@ -114,10 +114,10 @@ struct LossConfig {
 };
 
 struct EvalConfig {
-  Every every;
+  Every every{};
   std::string metric = "map_iou";
   double score_threshold = 0.5;
-  std::vector<double> class_thresholds;
+  std::vector<double> class_thresholds{};
   std::vector<double> max_detections{1, 10, 100};
   int64_t batch_size = 1;
   int64_t max_images = 0;
@@ -127,7 +127,7 @@ struct EvalConfig {
 struct CheckpointConfig {
   std::string save_best = "auto";
   int64_t keep = 3;
-  Every every;
+  Every every{};
 };
 
 struct EarlyStoppingConfig {
@@ -138,9 +138,9 @@ struct EarlyStoppingConfig {
 };
 
 struct InitConfig {
-  std::string weights;
-  std::vector<std::string> ignore;
-  NumberMap lr_scale;
+  std::string weights{};
+  std::vector<std::string> ignore{};
+  NumberMap lr_scale{};
 };
 
 struct RunConfig {

@@ -70,10 +70,10 @@ void add_data(std::vector<ConfigKey>& keys) {
            "size the network trains at, N or [H, W]; 0: the image's own"),
        row("data.fit", s, &D::fit, one_of({"resize", "crop"}),
            "resize: the whole image scaled to image_size; crop: a random window of it at full resolution"),
-       row("data.resize", s, &D::resize, one_of({"pil", "opencv", "keras", "torch"}), "whose bilinear resize to equal"),
+       row("data.resize", s, &D::resize, one_of({"pil", "opencv", "keras"}), "whose bilinear resize to equal"),
        row("data.channels", s, &D::channels, between(1, 16), "channels the network sees"),
        row("data.normalize", s, &D::normalize, one_of({"unit", "percentile", "standard", "none"}),
-           "unit: divide by the type's maximum; percentile: 1st to 99th to 0..1; standard: mean 0, variance 1"),
+           "unit: divide by the type's maximum; percentile: 1st to 99.8th to 0..1; standard: mean 0, variance 1"),
        row("data.split", s, &D::split, one_of({"seeded", "every_nth"}),
            "seeded: random by split_seed; every_nth: ids sorted as text, every 5th to validation"),
        row("data.val_fraction", s, &D::val_fraction, between(0, 1), "part of the images kept for validation; 0: none"),
@@ -147,16 +147,17 @@ void add_solver(std::vector<ConfigKey>& keys) {
 void add_loss(std::vector<ConfigKey>& keys) {
   using L = LossConfig;
   constexpr auto s = &Config::loss;
-  keys.insert(keys.end(),
-              {row("loss.terms", s, &L::terms, between(0, 1e6),
-                   "terms and weights: {bce = 1.0, dice = 0.5}; also cross_entropy, focal, tversky, lovasz"),
-               row("loss.class_weights", s, &L::class_weights, between(0, 1e6), "cross_entropy: one per class; []: all 1"),
-               row("loss.positive_weight", s, &L::positive_weight, between(0, 1e6), "bce: weight of cell pixels"),
-               row("loss.focal_gamma", s, &L::focal_gamma, between(0, 100), "focal: exponent"),
-               row("loss.focal_alpha", s, &L::focal_alpha, between(0, 1), "focal: weight of cell pixels"),
-               row("loss.tversky_alpha", s, &L::tversky_alpha, between(0, 100), "tversky: weight of false positives"),
-               row("loss.tversky_beta", s, &L::tversky_beta, between(0, 100), "tversky: weight of false negatives"),
-               row("loss.smooth", s, &L::smooth, between(0, 1e6), "dice and tversky: added above and below")});
+  keys.insert(
+      keys.end(),
+      {row("loss.terms", s, &L::terms, between(0, 1e6),
+           "terms and weights: {bce = 1.0, dice = 0.5}; binary: also bce_dice, focal, tversky, lovasz; border: cross_entropy"),
+       row("loss.class_weights", s, &L::class_weights, between(0, 1e6), "cross_entropy: one per class; []: all 1"),
+       row("loss.positive_weight", s, &L::positive_weight, between(0, 1e6), "bce: weight of cell pixels"),
+       row("loss.focal_gamma", s, &L::focal_gamma, between(0, 100), "focal: exponent"),
+       row("loss.focal_alpha", s, &L::focal_alpha, between(0, 1), "focal: weight of cell pixels"),
+       row("loss.tversky_alpha", s, &L::tversky_alpha, between(0, 100), "tversky: weight of false positives"),
+       row("loss.tversky_beta", s, &L::tversky_beta, between(0, 100), "tversky: weight of false negatives"),
+       row("loss.smooth", s, &L::smooth, between(0, 1e6), "dice and tversky: added above and below")});
 }
 
 void add_eval(std::vector<ConfigKey>& keys) {

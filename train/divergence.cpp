@@ -28,6 +28,8 @@ double value_at(const Tensor& t, int64_t i) {
   return t.dtype() == DType::float32 ? double(t.data<float>()[i]) : t.data<double>()[i];
 }
 
+std::string number_text(double value) { return std::isnan(value) ? "nan" : fmt::format("{:.6g}", value); }
+
 // Remembers the first op whose result is not finite, and the parameter it worked with: that names the layer.
 class FirstBad : public OpObserver {
  public:
@@ -44,13 +46,15 @@ class FirstBad : public OpObserver {
   void after_backward(const Node& node, std::span<const Tensor> gradients) override {
     std::vector<const GradRecord*> records;
     for (const auto& r : node.inputs) records.push_back(r.get());
-    for (const Tensor& g : gradients) look(node.name, "a gradient from", "backward", records, g);
+    std::string_view op = node.name;  // "conv2d_backward"
+    if (op.ends_with("_backward")) op.remove_suffix(9);
+    for (const Tensor& g : gradients) look(op, "a gradient from", "backward", records, g);
   }
 
   std::string found;
 
  private:
-  void look(const char* op, const char* what, const char* pass, const std::vector<const GradRecord*>& records, const Tensor& t) {
+  void look(std::string_view op, const char* what, const char* pass, const std::vector<const GradRecord*>& records, const Tensor& t) {
     if (!found.empty()) return;
     const int64_t i = first_bad(t);
     if (i < 0) return;
@@ -59,7 +63,8 @@ class FirstBad : public OpObserver {
       const auto it = names_.find(r);
       if (it != names_.end()) with += (with.empty() ? " with " : ", ") + it->second;
     }
-    found = fmt::format("{} {}{} ({}), shape {}: element {} is {}", what, op, with, pass, t.shape(), i, value_at(t, i));
+    found =
+        fmt::format("{} {}{} ({}), shape {}: element {} is {}", what, op, with, pass, t.shape(), i, number_text(value_at(t, i)));
   }
 
   std::map<const GradRecord*, std::string> names_;
@@ -120,10 +125,10 @@ std::string Divergence::causes(const std::string& parameter, const std::string& 
                       norms.back() / std::max(median, 1e-300), record_.lr));
   }
   if (lines.empty()) {
+    if (op.find("(backward)") != std::string::npos)
+      lines.push_back("an operation whose derivative is infinite where it was used, such as a root or a logarithm at 0");
     lines.push_back(fmt::format("the learning rate {:g} is too high for batches of {}: lower solver.lr, or set solver.clip_norm",
                                 record_.lr, record_.images));
-    if (op.find("backward") != std::string::npos)
-      lines.push_back("an operation whose derivative is infinite where it was used, such as a root or a logarithm at 0");
   }
   return fmt::format("  likely cause: {}", fmt::join(lines, "\n  or: "));
 }
@@ -132,13 +137,14 @@ std::string Divergence::report() {
   const std::string parameter = bad_parameter(), input = bad_input();
   std::string op = bad_op();
   const bool in_loss = !std::isfinite(record_.loss);
-  std::string text = fmt::format("step {}: the {} is not finite ({}); the update was not applied and the weights are as before\n",
-                                 record_.step, in_loss ? "loss" : "gradient", in_loss ? record_.loss : record_.grad_norm);
+  std::string text =
+      fmt::format("step {}: the {} is not finite ({}); the update was not applied and the weights are as before\n", record_.step,
+                  in_loss ? "loss" : "gradient", number_text(in_loss ? record_.loss : record_.grad_norm));
   if (!parameter.empty()) op = fmt::format("parameter {}, before the step", parameter);
   if (!input.empty()) op = fmt::format("{}, before the step", input);
   text += fmt::format("  first tensor that is not finite: {}\n", op.empty() ? "none when the step was run again" : op);
   std::vector<std::string> terms, images, norms;
-  for (const auto& [name, value] : record_.terms) terms.push_back(fmt::format("{} {}", name, value));
+  for (const auto& [name, value] : record_.terms) terms.push_back(fmt::format("{} {}", name, number_text(value)));
   for (const Batch& batch : batches_)
     for (const Example& e : batch.examples) images.push_back(e.id);
   for (const double n : trainer_.recent_norms_) norms.push_back(fmt::format("{:.3g}", n));

@@ -136,6 +136,39 @@ void ProgressHook::after_evaluation(RunContext& context, ValidationResult& e) {
   context.say(text);
 }
 
+void TensorBoardHook::start(RunContext& context) {
+  try {
+    writer_ = std::make_unique<EventWriter>(context.folder);
+  } catch (const Error& e) {
+    context.warn(fmt::format("{}; the training goes on without TensorBoard", e.what()));
+  }
+}
+
+void TensorBoardHook::write(RunContext& context, int64_t step, const NamedValues& values) {
+  if (!writer_) return;
+  std::vector<std::pair<std::string, float>> scalars;
+  for (const auto& [name, value] : values) scalars.emplace_back(name, static_cast<float>(value));
+  try {
+    writer_->scalars(step, scalars);
+  } catch (const Error& e) {
+    writer_ = nullptr;
+    context.warn(fmt::format("{}; the training goes on without TensorBoard", e.what()));
+  }
+}
+
+void TensorBoardHook::after_step(RunContext& context, const StepRecord& r) {
+  NamedValues values{{"train/loss", r.loss}, {"train/lr", r.lr}, {"train/grad_norm", r.grad_norm}};
+  for (const auto& [name, value] : r.terms) values.emplace_back("train/loss_" + name, value);
+  values.emplace_back("train/images_per_s", images_per_second(r));
+  write(context, r.step, values);
+}
+
+void TensorBoardHook::after_evaluation(RunContext& context, ValidationResult& e) {
+  NamedValues values;
+  for (const auto& [name, value] : e.values) values.emplace_back("val/" + name, value);
+  write(context, e.step, values);
+}
+
 void PicturesHook::after_evaluation(RunContext& context, ValidationResult& e) {
   if (!e.best || !draw_) return;
   try {

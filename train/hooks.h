@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/tensorboard.h"
 #include "train/config.h"
 #include "train/early_stopping.h"
 #include "train/log.h"
@@ -32,9 +33,9 @@ struct RunContext {
   Trainer& trainer;
   Progress& progress;
   std::filesystem::path folder;
-  int64_t first_step = 0;                       // where this process began
-  int64_t total_steps = 0;                      // the limit
-  std::string stop_reason{};                    // a hook that wants the training to end says why
+  int64_t first_step = 0;                         // where this process began
+  int64_t total_steps = 0;                        // the limit
+  std::string stop_reason{};                      // a hook that wants the training to end says why
   std::function<void(const std::string&)> say{};  // a line for the terminal and train.log
   std::function<void(const std::string&)> warn{};
 };
@@ -113,6 +114,18 @@ class ProgressHook : public Hook {
   void start(RunContext&) override;
   void after_step(RunContext&, const StepRecord&) override;
   void after_evaluation(RunContext&, ValidationResult&) override;
+};
+
+// TensorBoard: train/NAME per step, val/NAME per evaluation.
+class TensorBoardHook : public Hook {
+ public:
+  void start(RunContext&) override;
+  void after_step(RunContext&, const StepRecord&) override;
+  void after_evaluation(RunContext&, ValidationResult&) override;
+
+ private:
+  void write(RunContext& context, int64_t step, const NamedValues& values);
+  std::unique_ptr<EventWriter> writer_;  // null after a failure, which is a warning
 };
 
 // Calls `draw(folder, step)` whenever an evaluation is the best so far. Its errors are warnings.

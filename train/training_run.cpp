@@ -268,12 +268,14 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   PlateauHook plateau(config_.solver.plateau_metric);
   LogHook log;
   ProgressHook progress;
+  TensorBoardHook tensorboard;
   PicturesHook pictures(parts.pictures);
   loop.add(loop.best());
   if (config_.early_stopping.patience > 0) loop.add(early_stopping);
   if (trainer.has_plateau()) loop.add(plateau);
   loop.add(log);
   loop.add(progress);
+  if (config_.run.tensorboard) loop.add(tensorboard);
   loop.add(pictures);
   for (const auto& hook : extra_hooks_) loop.add(*hook);
 
@@ -281,10 +283,11 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
     trainer.load(resumed_->checkpoint, resumed_->file.string());
     loop.resume(resumed_->checkpoint);
     context.first_step = trainer.steps_done();
-    // A crash between the checkpoint and its second name.
-    if (loop.best().value() && loop.best().step() == resumed_->checkpoint.step &&
-        resumed_->file == checkpoints_.step_file(resumed_->checkpoint.step))
-      checkpoints_.tag_best(resumed_->checkpoint.step);
+    const int64_t step = resumed_->checkpoint.step;
+    if (resumed_->file == checkpoints_.step_file(step)) {  // a crash may have come between the file and its other names
+      checkpoints_.tag(checkpoints_.last(), step);
+      if (loop.best().value() && loop.best().step() == step) checkpoints_.tag(checkpoints_.best(), step);
+    }
     resumed_.reset();  // its tensors
   }
   const StopSignals signals;
@@ -294,8 +297,8 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   } catch (const DivergedError& e) {
     std::error_code ignored;
     const bool saved = fs::exists(checkpoints_.last(), ignored);
-    const std::string text = fmt::format("{}\n  last good checkpoint: {}", e.what(),
-                                         saved ? checkpoints_.last().string() : "none yet");
+    const std::string text =
+        fmt::format("{}\n  last good checkpoint: {}", e.what(), saved ? checkpoints_.last().string() : "none yet");
     log_->line(time_stamp() + " " + text);
     throw DivergedError(text);
   }

@@ -24,7 +24,7 @@ namespace glia {
 
 struct TrainingRunOptions {
   std::filesystem::path folder;  // RUN
-  std::string resume;  // "": a new run; "auto": from RUN's newest good checkpoint, or anew; else a checkpoint or a run's folder
+  std::string resume{};  // "": a new run; "auto": from RUN's newest good checkpoint, or anew; else a checkpoint or a run's folder
   bool overwrite = false;  // a RUN that holds a run is emptied of it
   bool quiet = false;
 };
@@ -35,10 +35,10 @@ struct TrainingParts {
   Loader& loader;
   // Validation metrics of the model as it is (eval mode, averaged weights, no recording are set up around the call), or nothing
   // when stop_requested() became true on the way. Empty function: no validation set.
-  std::function<std::optional<NamedValues>()> evaluate;
-  std::vector<std::string>
-      metric_names;  // what evaluate gives, to check the configuration's metrics before training; may be empty
-  PicturesHook::Draw pictures;
+  std::function<std::optional<NamedValues>()> evaluate{};
+  // What evaluate gives, to check the configuration's metrics before training. May be empty.
+  std::vector<std::string> metric_names{};
+  PicturesHook::Draw pictures{};
 };
 
 enum class TrainingEnd { finished, stopped_early, interrupted };
