@@ -229,7 +229,7 @@ TEST_CASE("run: 40 steps = k steps, stop, resume, for every k (R10)") {
   const TemporaryFolder folder;
   const auto set_up = [](TinyTraining& t) {
     t.set("solver.schedule=plateau");
-    t.set("solver.plateau_metric=dice");
+    t.set("solver.plateau_metric=noise");
     t.set("solver.plateau_patience=1");
     t.set("solver.gamma=0.5");
     t.set("early_stopping.metric=dice");
@@ -429,7 +429,7 @@ TEST_CASE("run: what cannot go on is refused with the reason") {
   TinyTraining metric(folder / "metric");
   metric.set("eval.metric=dise");
   CHECK(contains(message_of<UsageError>(metric),
-                 "eval.metric = \"dise\": no such metric (did you mean dice?); there are loss, dice"));
+                 "eval.metric = \"dise\": no such metric (did you mean dice?); there are loss, dice, noise"));
 }
 
 TEST_CASE("run: early stopping, the best checkpoint and the end of it all") {
