@@ -46,18 +46,15 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // equal. Flat: tiles are runs of pixels over all rows, which short rows need to fill a tile.
 struct Tiling {
   bool along_rows;
-  int64_t height;   // pixels per tile
-  int64_t per_row;  // tiles per row
+  int64_t height;   // most pixels in a tile
+  int64_t per_row;  // tiles of a row
   int64_t count;
 };
 
 Tiling tiling_of(const ImplicitGemm& g, int64_t max_height) {
-  const int64_t pixels = g.images * g.p * g.q;
-  const int64_t per_row = std::max<int64_t>(1, ceil_div(g.q, max_height));
-  const int64_t height = std::max<int64_t>(1, ceil_div(g.q, per_row));
-  if (g.a_inner == 1 && 2 * height >= max_height)
-    return {true, height, ceil_div(g.q, height), g.images * g.p * ceil_div(g.q, height)};
-  return {false, max_height, 0, ceil_div(pixels, max_height)};
+  const int64_t per_row = std::max<int64_t>(1, ceil_div(g.q, max_height)), height = ceil_div(g.q, per_row);
+  if (g.a_inner == 1 && 2 * height >= max_height) return {true, height, per_row, g.images * g.p * per_row};
+  return {false, max_height, 0, ceil_div(g.images * g.p * g.q, max_height)};
 }
 
 // Number of parts that pixels and columns are cut into: about 16 tasks, with as little packing of b (once per part of the
@@ -186,22 +183,22 @@ HWY_NOINLINE void kernel(const Piece* pieces, int64_t count, const float* b, con
   V sum[MR][NV];
 #pragma GCC unroll 14
   for (int i = 0; i < MR; ++i)
-    for (int v = 0; v < NV; ++v) sum[i][v] = hn::Zero(D());
+    for (int v = 0; v < NV; ++v) {
+      sum[i][v] = hn::Zero(D());
+      __builtin_prefetch(target.d + target.offsets[i] + v * lanes, 1);
+    }
   for (const Piece* piece = pieces; piece != pieces + count; ++piece) {
     const int64_t stride = piece->row_bytes;
     const char* base = reinterpret_cast<const char*>(piece->a);
     RowBases a{base, base + 5 * stride, base + 10 * stride, stride, 3 * stride};
     const float* row = b + piece->first * NV * lanes;
-    for (const char* end = base + piece->length / 4 * 16; a.a0 != end;) {
-      for (int64_t step = 0; step < 4; ++step) multiply_step(sum, row, a, step);
-      a.a0 += 16, a.a5 += 16, a.a10 += 16;
-      row += 4 * NV * lanes;
-    }
-    for (int64_t rest = piece->length % 4; rest > 0; --rest) {
+    for (const char* end = base + piece->length / 2 * 8; a.a0 != end;) {  // by two: g++ runs out of registers at four
       multiply_step(sum, row, a, 0);
-      a.a0 += 4, a.a5 += 4, a.a10 += 4;
-      row += NV * lanes;
+      multiply_step(sum, row, a, 1);
+      a.a0 += 8, a.a5 += 8, a.a10 += 8;
+      row += 2 * NV * lanes;
     }
+    if (piece->length % 2 != 0) multiply_step(sum, row, a, 0);
   }
   store_sums(sum, target);
 }
@@ -304,10 +301,13 @@ class Tiles {
   void locate(int64_t t) {
     if (t == tile_) return;
     tile_ = t;
-    const int64_t first =
-        tiling_.along_rows ? t / tiling_.per_row * g_.q + t % tiling_.per_row * tiling_.height : t * tiling_.height;
-    const int64_t end = tiling_.along_rows ? (t / tiling_.per_row + 1) * g_.q : g_.images * g_.p * g_.q;
-    height_ = static_cast<int>(std::min(tiling_.height, end - first));
+    int64_t first = t * tiling_.height, end = std::min(first + tiling_.height, g_.images * g_.p * g_.q);
+    if (tiling_.along_rows) {
+      const int64_t row = t / tiling_.per_row * g_.q, part = t % tiling_.per_row;
+      first = row + part * g_.q / tiling_.per_row;
+      end = row + (part + 1) * g_.q / tiling_.per_row;
+    }
+    height_ = static_cast<int>(end - first);
     int64_t q = first % g_.q, p = first / g_.q % g_.p, n = first / g_.q / g_.p;
     for (int i = 0; i < height_; ++i) {
       where_[i] = {n, p * g_.stride_h, q * g_.stride_w};

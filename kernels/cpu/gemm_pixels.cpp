@@ -115,16 +115,13 @@ HWY_NOINLINE void kernel(const Stretch* stretches, int64_t count, float* to, int
     const float* x = s->x;
     const float* g = s->g;
     int64_t rest = s->count;
-    for (; rest >= 4; rest -= 4) {
-      for (int u = 0; u < 4; ++u) add_outer(sum, x + u * NV * lanes, g + u * MR);
-      x += 4 * NV * lanes;
-      g += 4 * MR;
-    }
-    for (; rest > 0; --rest) {
+    for (; rest >= 2; rest -= 2) {  // by two: g++ runs out of registers at four
       add_outer(sum, x, g);
-      x += NV * lanes;
-      g += MR;
+      add_outer(sum, x + NV * lanes, g + MR);
+      x += 2 * NV * lanes;
+      g += 2 * MR;
     }
+    if (rest > 0) add_outer(sum, x, g);
   }
   const auto for_each = [&](auto&& f) HWY_ATTR {
 #pragma GCC unroll 14

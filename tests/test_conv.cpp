@@ -1,0 +1,115 @@
+// What the case table (op_cases_conv.cpp) does not reach: every algorithm of the CPU convolutions on its own, and the errors.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <set>
+#include <string>
+
+#include "autograd/apply.h"
+#include "kernels/conv.h"
+#include "kernels/matmul.h"
+#include "tests/op_cases.h"
+
+namespace glia::tests {
+namespace {
+
+struct Forced {
+  explicit Forced(const cpu::ConvAlgorithm& algorithm) {
+    cpu::force_conv_algorithm(&algorithm);
+    set_kernel_choice(KernelChoice::hand);
+  }
+  ~Forced() {
+    cpu::force_conv_algorithm(nullptr);
+    set_kernel_choice(KernelChoice::automatic);
+  }
+};
+
+double largest_difference(const Tensor& a, const Tensor& b) {
+  REQUIRE(a.shape() == b.shape());
+  const Tensor x = a.cast(DType::float64), y = b.cast(DType::float64);
+  double largest = 0;
+  for (int64_t i = 0; i < x.size(); ++i) largest = std::max(largest, std::abs(x.data<double>()[i] - y.data<double>()[i]));
+  return largest;
+}
+
+struct Result {
+  Tensor y, dx, dw;
+};
+
+Result run(const OpCase& c, const std::vector<Tensor>& inputs, DType dtype) {
+  std::vector<Tensor> in;
+  for (const Tensor& t : inputs) in.push_back(t ? t.cast(dtype).clone() : t);
+  require_grad(in[0]);
+  require_grad(in[1]);
+  const Tensor y = c.run(in)[0];
+  backward(y, Tensor::full(y.shape(), 0.5, dtype));
+  return {y, grad_of(in[0]), grad_of(in[1])};
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("ops");
+
+TEST_CASE("every algorithm of the convolutions gives the reference's values and gradients") {
+  std::set<std::string> names;
+  for (const cpu::ConvAlgorithm& algorithm : cpu::conv_algorithms()) {
+    CHECK(names.insert(algorithm.name).second);
+    for (const OpCase& c : op_cases()) {
+      if (c.op != "conv2d" && c.op != "conv_transpose2d") continue;
+      const auto inputs = make_inputs(c, 3);
+      const Result want = run(c, inputs, DType::float64);
+      const Forced forced(algorithm);
+      const Result got = run(c, inputs, DType::float32);
+      INFO(algorithm.name, ": ", c.op, " [", c.label, "]");
+      CHECK(largest_difference(got.y, want.y) < 1e-3);
+      CHECK(largest_difference(got.dx, want.dx) < 1e-3);
+      CHECK(largest_difference(got.dw, want.dw) < 1e-3);
+    }
+  }
+  CHECK(names.size() == cpu::conv_algorithms().size());
+  CHECK(cpu::conv_algorithms().back().applicable({}, cpu::ConvPass::forward));
+}
+
+TEST_CASE("convolutions say what does not fit") {
+  const Tensor x = Tensor::zeros({1, 5, 5, 4}), w = Tensor::zeros({6, 3, 3, 4}), none;
+  CHECK_THROWS_WITH_AS(apply(Conv2d{}, x, Tensor::zeros({6, 3, 3, 5}), none, none, none),
+                       "conv2d: x is (1, 5, 5, 4) with 4 channels, w is (6, 3, 3, 5): want C/groups = 5 with 1 groups",
+                       InternalError);
+  CHECK_THROWS_AS(apply(Conv2d{}, x, w, Tensor::zeros({5}), none, none), InternalError);
+  CHECK_THROWS_AS(apply(Conv2d{}, x, w, none, none, Tensor::zeros({1, 5, 5, 6})), InternalError);
+  CHECK_THROWS_AS(apply(Conv2d{.stride = {0, 1}}, x, w, none, none, none), InternalError);
+  CHECK_THROWS_AS(apply(Conv2d{.dilation = {3, 1}}, x, w, none, none, none), InternalError);
+  CHECK_THROWS_AS(apply(Conv2d{.groups = 4}, x, Tensor::zeros({6, 3, 3, 1}), none, none, none), InternalError);
+  CHECK_THROWS_AS(apply(ConvTranspose2d{.output_padding = {1, 0}}, x, Tensor::zeros({4, 2, 2, 3}), none), InternalError);
+  CHECK_THROWS_AS(apply(Linear{}, x, Tensor::zeros({3, 5}), none), InternalError);
+  CHECK_THROWS_AS(apply(Matmul{}, Tensor::zeros({2, 3}), Tensor::zeros({2, 3})), InternalError);
+}
+
+TEST_CASE("the scale of a convolution has no gradient") {
+  const Tensor x = Tensor::zeros({1, 3, 3, 4}), w = Tensor::zeros({6, 1, 1, 4}), none;
+  Tensor scale = Tensor::full({6}, 2.0);
+  require_grad(scale);
+  for (const KernelChoice choice : {KernelChoice::hand, KernelChoice::vendor, KernelChoice::reference}) {
+    set_kernel_choice(choice);
+    const Tensor y = apply(Conv2d{}, x, w, none, scale, none);
+    CHECK_THROWS_AS(backward(y, Tensor::full(y.shape(), 1.0)), InternalError);
+  }
+  set_kernel_choice(KernelChoice::automatic);
+}
+
+TEST_CASE("a NaN passes through a fused ReLU") {
+  Tensor x = Tensor::zeros({1, 1, 20, 8});
+  x.data<float>()[0] = NAN;
+  const Tensor w = Tensor::full({33, 1, 1, 8}, 1.0);
+  for (const KernelChoice choice : {KernelChoice::hand, KernelChoice::reference}) {
+    set_kernel_choice(choice);
+    const Tensor y = apply(Conv2d{.activation = Activation::relu}, x, w, Tensor(), Tensor(), Tensor());
+    CHECK(std::isnan(y.data<float>()[32]));
+    CHECK(y.data<float>()[33] == 0);
+  }
+  set_kernel_choice(KernelChoice::automatic);
+}
+
+TEST_SUITE_END();
+
+}  // namespace glia::tests
