@@ -30,21 +30,15 @@ std::string format_of(const Options& options) {
   throw UsageError("cannot tell the format of '{}': end it in .json or .csv, or give --to coco, sartorius or labels", options.to);
 }
 
-void link_images(const Dataset& dataset, const fs::path& folder) {
-  fs::create_directories(folder);
-  for (const Sample& sample : dataset.samples)
-    if (!sample.file.empty()) fs::create_symlink(fs::absolute(sample.file), folder / sample.file.filename());
-}
-
 void write_folder(const Dataset& dataset, const fs::path& folder, const std::string& format) {
   if (fs::exists(folder) && !fs::is_empty(folder)) throw IoError("{}: the folder is not empty", folder.string());
   fs::create_directories(folder);
   if (format == "sartorius") {
-    link_images(dataset, folder / "train");
+    place_images(dataset, folder / "train", false);
     write_sartorius(folder / "train.csv", dataset);
     return;
   }
-  link_images(dataset, folder / "images");
+  place_images(dataset, folder / "images", false);
   fs::create_directories(folder / "labels");
   int64_t hidden = 0;
   for (const Sample& sample : dataset.samples) {

@@ -73,6 +73,7 @@ void DataOptions::declare(Arguments& a) {
   a.option("--labels", &labels, "connected-components: label maps are masks, number their pieces");
   a.option("--on-size-mismatch", &on_size_mismatch, "stop, or skip the image");
   a.option("--on-corrupt", &on_corrupt, "stop, or skip the image");
+  a.flag("--allow-outside", &allow_outside, "images may be links that lead out of the data set's folder");
 }
 
 DatasetOptions DataOptions::options() const {
@@ -82,6 +83,7 @@ DatasetOptions DataOptions::options() const {
   };
   DatasetOptions result;
   result.images = images;
+  result.allow_outside = allow_outside;
   result.connected_components = chosen(labels, "--labels", "connected-components", "instances");
   result.skip_size_mismatch = chosen(on_size_mismatch, "--on-size-mismatch", "skip", "stop");
   result.skip_corrupt = chosen(on_corrupt, "--on-corrupt", "skip", "stop");
@@ -102,6 +104,24 @@ Dataset open_data(const std::string& path, const DatasetOptions& options, bool q
   Dataset dataset = open_dataset(path, options, &faults);
   print_faults(faults, quiet);
   return dataset;
+}
+
+void place_images(const Dataset& dataset, const std::filesystem::path& folder, bool copy) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::create_directories(folder, error);
+  for (const Sample& sample : dataset.samples) {
+    if (sample.file.empty()) continue;
+    const fs::path source = fs::canonical(sample.file), to = folder / sample.file.filename();
+    fs::remove(to, error);
+    if (copy) {
+      fs::copy_file(source, to, error);
+    } else {
+      fs::create_hard_link(source, to, error);
+      if (error) fs::create_symlink(source, to, error);
+    }
+    if (error) throw IoError("{}: cannot {} {}: {}", to.string(), copy ? "copy" : "link to", source.string(), error.message());
+  }
 }
 
 TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings) {

@@ -16,6 +16,7 @@ namespace glia {
 // Options of every command that opens a data set.
 struct DataOptions {
   std::string images, labels = "instances", on_size_mismatch = "stop", on_corrupt = "stop";
+  bool allow_outside = false;
 
   void declare(Arguments& arguments);
   DatasetOptions options() const;  // UsageError for unknown words
@@ -28,6 +29,10 @@ void print_faults(const Faults& faults, bool quiet);
 
 // The data set at `path`; what was dropped or looks odd goes to stderr unless quiet. Throws as open_dataset.
 Dataset open_data(const std::string& path, const DatasetOptions& options, bool quiet);
+
+// The images of the data set in `folder`, which is made: as links to the same files (hard links; symbolic ones across file systems), or
+// as copies. An image that is there under that name is replaced. IoError.
+void place_images(const Dataset& dataset, const std::filesystem::path& folder, bool copy);
 
 // A trained system, its weights loaded (averaged ones where there are), in eval mode.
 struct TrainedSystem {

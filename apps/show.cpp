@@ -39,7 +39,7 @@ Pair open_pair(const Options& options) {
   try {
     Dataset truth = open_dataset(options.images, read, &faults);
     return {truth, open_predictions(options.path, truth, read, &faults)};
-  } catch (const UsageError&) {  // images without annotations
+  } catch (const DataError&) {  // images without annotations
     Dataset images = open_images({options.images}, read, &faults);
     return {images, open_predictions(options.path, images, read, &faults)};
   }

@@ -24,23 +24,6 @@ struct Options {
   bool copy = false;
 };
 
-void place_images(const Dataset& dataset, const fs::path& folder, bool copy) {
-  fs::create_directories(folder);
-  for (const Sample& sample : dataset.samples) {
-    if (sample.file.empty()) continue;
-    const fs::path to = folder / sample.file.filename();
-    std::error_code error;
-    if (fs::exists(fs::symlink_status(to))) fs::remove(to, error);
-    if (copy) {
-      fs::copy_file(sample.file, to, error);
-    } else {
-      fs::create_symlink(fs::absolute(sample.file), to, error);
-    }
-    if (error)
-      throw IoError("{}: cannot {} {}: {}", to.string(), copy ? "copy" : "link to", sample.file.string(), error.message());
-  }
-}
-
 int run(const Options& options) {
   options.common.apply();
   if (options.method != "seeded" && options.method != "every_nth")

@@ -41,7 +41,7 @@ struct DataReport {
 };
 
 // Faults beyond open_dataset's, found in the pixels: unreadable or non-finite (stop), constant (warn), equal pictures under two names
-// (warn: they may end up on both sides of a split), instances that overlap (warn), empty ones (drop). UsageError and IoError of
+// (warn: they may end up on both sides of a split), instances that overlap (warn), empty ones (drop). DataError of
 // open_dataset are thrown. Parallel; one decoded image per thread in memory.
 DataReport check_data(const std::filesystem::path& path, const DatasetOptions& options = {});
 

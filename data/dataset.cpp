@@ -190,7 +190,7 @@ Dataset open_dataset(const fs::path& path, const DatasetOptions& options, Faults
     }
     case Layout::coco: {
       if (is_coco_results(source.annotations)) {
-        throw UsageError("{}: a list, so a COCO results file: predictions, not a data set", source.annotations.string());
+        throw DataError("{}: a list, so a COCO results file: predictions, not a data set", source.annotations.string());
       }
       CocoFile file = read_coco(source.annotations, faults);
       dataset = std::move(file.dataset);
@@ -220,7 +220,7 @@ Dataset open_images(const std::vector<fs::path>& paths, const DatasetOptions& op
   Dataset dataset{{"cell"}, {}, {}};
   for (const fs::path& path : paths) {
     std::error_code error;
-    if (!fs::exists(path, error)) throw IoError("{}: no such file or folder", path.string());
+    if (!fs::exists(path, error)) throw DataError("{}: no such file or folder", path.string());
     if (!fs::is_directory(path, error) && has_image_extension(path)) {
       dataset.samples.push_back({path.stem().string(), path, 0, 0, {}, {}});
       continue;

@@ -30,8 +30,7 @@ struct DatasetOptions {
   ImageLimits limits{};
 };
 
-// Throws UsageError where the path is no data set or an ambiguous one (several COCO files: lists them), IoError where it does not
-// exist. What is wrong with the data goes to the faults (data/faults.h): by default the first `stop` is thrown as DataError;
+// Throws DataError where the path does not exist, is no data set or an ambiguous one (several COCO files: lists them). What is wrong with the data goes to the faults (data/faults.h): by default the first `stop` is thrown as DataError;
 // drops and warnings stay in `faults`, where it is given, for the caller to print. Samples: CSV by first appearance, COCO in the
 // file's order, folders by id as text. Empty data sets, and such without any instance, are `stop`.
 Dataset open_dataset(const std::filesystem::path& path, const DatasetOptions& options = {}, Faults* faults = nullptr);

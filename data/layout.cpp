@@ -53,20 +53,20 @@ DataSource recognise_folder(const fs::path& path, const DatasetOptions& options)
   if (json.size() > 1) {
     std::string list;
     for (const fs::path& file : json) list += "\n  " + file.string();
-    throw UsageError("{}: several COCO files; name one of them:{}", path.string(), list);
+    throw DataError("{}: several COCO files; name one of them:{}", path.string(), list);
   }
   if (is_folder(path / "labels")) {
     for (const char* images : {"images", "train"}) {
       if (is_folder(path / images)) return {Layout::label_maps, {}, path / images, path / "labels"};
     }
     if (!options.images.empty() || !options.need_images) return {Layout::label_maps, {}, options.images, path / "labels"};
-    throw UsageError("{}: has labels/, but neither images/ nor train/ with the images; --images DIR names another folder",
+    throw DataError("{}: has labels/, but neither images/ nor train/ with the images; --images DIR names another folder",
                      path.string());
   }
   if (pairs) return {Layout::pairs, {}, path, path};
   std::string got;
   for (size_t i = 0; i < entries.size() && i < 8; ++i) got += (i ? ", " : "") + entries[i].filename().string();
-  throw UsageError(
+  throw DataError(
       "{}: not a data set. Want train.csv + train/, one COCO *.json + images, images/ + labels/ (label maps), or pairs NAME.png "
       "+ "
       "NAME_masks.png; found {}",
@@ -77,9 +77,9 @@ DataSource recognise_folder(const fs::path& path, const DatasetOptions& options)
 
 DataSource recognise(const fs::path& path, const DatasetOptions& options) {
   std::error_code error;
-  if (!fs::exists(path, error)) throw IoError("{}: no such file or folder", path.string());
+  if (!fs::exists(path, error)) throw DataError("{}: no such file or folder", path.string());
   if (!options.images.empty() && !is_folder(options.images))
-    throw IoError("{}: no such folder (--images)", options.images.string());
+    throw DataError("{}: no such folder (--images)", options.images.string());
   if (is_folder(path)) return recognise_folder(path, options);
   const std::string kind = extension(path);
   if (kind == ".json") return {Layout::coco, path, options.images, {}};
@@ -92,7 +92,7 @@ DataSource recognise(const fs::path& path, const DatasetOptions& options) {
                                     : path.parent_path(),
             {}};
   }
-  throw UsageError("{}: not a data set; want a folder, a COCO .json or a train.csv", path.string());
+  throw DataError("{}: not a data set; want a folder, a COCO .json or a train.csv", path.string());
 }
 
 std::map<std::string, fs::path> images_in(const fs::path& folder, Faults& faults) {

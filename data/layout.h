@@ -18,7 +18,7 @@ struct DataSource {
   std::filesystem::path labels;       // folder of label maps
 };
 
-// UsageError: nothing, or several things, recognised. IoError: does not exist.
+// DataError: nothing, or several things, recognised; does not exist.
 DataSource recognise(const std::filesystem::path& path, const DatasetOptions& options);
 
 // Image files of a folder by stem, sorted. Two files of one stem: `faults` stop.

@@ -82,13 +82,13 @@ Dataset open_predictions(const fs::path& path, const Dataset& truth, const Datas
   Faults own;
   Faults& faults = given ? *given : own;
   std::error_code error;
-  if (!fs::exists(path, error)) throw IoError("{}: no such file or folder", path.string());
+  if (!fs::exists(path, error)) throw DataError("{}: no such file or folder", path.string());
   const fs::path file = fs::is_directory(path, error) ? file_in(path) : path;
   Dataset predictions;
   if (fs::is_directory(file, error)) {
     const auto maps = images_in(file, faults);
     if (maps.empty()) {
-      throw UsageError("{}: no predictions; want a folder that predict wrote ({}, {}/ or {}), or one of label maps",
+      throw DataError("{}: no predictions; want a folder that predict wrote ({}, {}/ or {}), or one of label maps",
                        path.string(), prediction_files::coco, prediction_files::labels, prediction_files::submission);
     }
     predictions = empty_copy(truth);
@@ -99,7 +99,7 @@ Dataset open_predictions(const fs::path& path, const Dataset& truth, const Datas
   } else if (file.extension() == ".csv") {
     predictions = read_submission(file, truth, faults);
   } else {
-    throw UsageError("{}: want a COCO .json, a submission .csv, or a folder of label maps", file.string());
+    throw DataError("{}: want a COCO .json, a submission .csv, or a folder of label maps", file.string());
   }
   for (const Sample& s : predictions.samples) {
     if (s.instances.empty())

@@ -199,8 +199,8 @@ TEST_CASE("predictions: every kind, put beside the truth") {
     for (const char* name : {"results.json", "truth.json", "maps"})
       CHECK_THROWS_AS(open_predictions(folder / name, other), DataError);
     fs::create_directories(folder / "empty");
-    CHECK_THROWS_AS(open_predictions(folder / "empty", d), UsageError);
-    CHECK_THROWS_AS(open_predictions(folder / "nowhere", d), IoError);
+    CHECK_THROWS_AS(open_predictions(folder / "empty", d), DataError);
+    CHECK_THROWS_AS(open_predictions(folder / "nowhere", d), DataError);
   }
 }
 
@@ -215,7 +215,7 @@ TEST_CASE("images to predict on: files, folders, data sets") {
   CHECK(open_images({d.samples[1].file, d.samples[3].file}).samples[1].id == d.samples[3].id);
   CHECK(open_images({folder / "s" / "train.csv"}).samples.size() == 6);
   CHECK_THROWS_WITH_AS(open_images({d.samples[1].file, folder / "s"}), doctest::Contains("one name"), DataError);
-  CHECK_THROWS_AS(open_images({folder / "none"}), IoError);
+  CHECK_THROWS_AS(open_images({folder / "none"}), DataError);
 }
 
 TEST_CASE("a loader over a data set: label maps number the instances, categories go along") {

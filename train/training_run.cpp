@@ -31,8 +31,7 @@ std::string time_stamp() {
 
 bool holds_a_run(const fs::path& folder) {
   std::error_code ignored;
-  return fs::exists(folder / "config.toml", ignored) || fs::exists(folder / "metrics.jsonl", ignored) ||
-         !CheckpointFolder(folder / "checkpoints", 1).empty();
+  return fs::exists(folder / "metrics.jsonl", ignored) || !CheckpointFolder(folder / "checkpoints", 1).empty();
 }
 
 // Removes what a run writes, and nothing else that may lie in the folder.
@@ -223,8 +222,16 @@ void TrainingRun::open_folder() {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw IoError("{}: the folder of the run cannot be made: {}", folder.string(), error.message());
-  if (options_.overwrite) remove_run(folder);
   checkpoints_.create();
+}
+
+// Nothing of an earlier run is touched before the data and the model are known to be good.
+void TrainingRun::begin() {
+  const fs::path& folder = options_.folder;
+  if (options_.overwrite) {
+    remove_run(folder);
+    checkpoints_.create();
+  }
   write_file(folder / "config.toml", to_toml(config_));
   log_ = std::make_unique<LineFile>(folder / "train.log", [this](const std::string& text) { progress_.warn(text); });
   log_->open(resuming());
@@ -240,7 +247,7 @@ void TrainingRun::say(const std::string& text) {
 }
 
 TrainingResult TrainingRun::execute(const TrainingParts& parts) {
-  const auto begin = Clock::now();
+  const auto start = Clock::now();
   if (parts.evaluate) {
     check_metric("eval.metric", config_.eval.metric, parts.metric_names);
     check_metric("checkpoint.save_best", best_metric(config_), parts.metric_names);
@@ -263,6 +270,7 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
     log_->line(time_stamp() + " warning: " + text);
   };
 
+  begin();
   Loop loop(config_, parts, trainer, checkpoints_, context);
   EarlyStoppingHook early_stopping(config_.early_stopping);
   PlateauHook plateau(config_.solver.plateau_metric);
@@ -302,7 +310,7 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
     log_->line(time_stamp() + " " + text);
     throw DivergedError(text);
   }
-  result.seconds = seconds_since(begin);
+  result.seconds = seconds_since(start);
   if (result.end == TrainingEnd::interrupted)
     say(fmt::format("interrupted: saved at step {}; go on with --resume auto", result.steps));
   if (!context.stop_reason.empty()) say(context.stop_reason);

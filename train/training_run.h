@@ -73,6 +73,7 @@ class TrainingRun {
 
  private:
   void open_folder();
+  void begin();
   void find_checkpoint();
   void say(const std::string& text);
 
