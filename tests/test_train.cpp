@@ -342,6 +342,23 @@ TEST_CASE("run: resuming passes over broken checkpoints and says so") {
   CHECK(contains(message_of<DataError>(rest), "no checkpoint can be used"));
 }
 
+TEST_CASE("run: a crash between a checkpoint and its other names is repaired on resume") {
+  const TemporaryFolder folder;
+  TinyTraining part(folder / "run");
+  part.set("solver.max_iterations=7");
+  part.run();
+  const fs::path checkpoints = folder / "run" / "checkpoints";
+  fs::remove(checkpoints / "best.safetensors");
+  fs::remove(checkpoints / "last.safetensors");
+  TinyTraining rest(folder / "run");
+  rest.resume = "auto";
+  rest.set("solver.max_iterations=9");
+  rest.scripted_dice = [](int64_t) { return -1.0; };  // nothing beats step 7
+  rest.run();
+  CHECK(read_checkpoint(checkpoints / "best.safetensors").step == 7);
+  CHECK(read_checkpoint(checkpoints / "last.safetensors").step == 9);
+}
+
 TEST_CASE("run: a finished training goes on when its limit is raised, and starts from another run's checkpoint") {
   const TemporaryFolder folder;
   TinyTraining whole(folder / "whole");
