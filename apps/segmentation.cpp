@@ -35,6 +35,8 @@ UnetSegmenterOptions unet_options(const Config& config) {
   options.tile = {model.tile.height, model.tile.width};
   options.overlap = model.overlap;
   options.border_width = model.border_width;
+  options.seed_threshold = model.seed_threshold;
+  options.seed_size = model.seed_size;
   options.grow = model.grow;
   options.threshold = model.threshold;
   options.connectivity = static_cast<int>(model.connectivity);

@@ -321,9 +321,10 @@ class BorderUnet final : public UnetSegmenter {
       const float* q = p.data<float>() + i * num_classes;
       prediction.foreground.data<float>()[i] = 1 - q[0];
       cell.data<uint8_t>()[i] = double(1 - q[0]) > options_.threshold;
-      interior.data<uint8_t>()[i] = double(q[1]) > options_.threshold && q[1] > q[2];
+      interior.data<uint8_t>()[i] = double(q[1]) > options_.seed_threshold && q[1] > q[2];
     }
-    const Tensor seeds = connected_components(interior, {.connectivity = options_.connectivity});
+    Tensor seeds = connected_components(interior, {.connectivity = options_.connectivity});
+    if (options_.seed_size > 1) seeds = remove_small_labels(seeds, options_.seed_size);
     prediction.instances = instances_of(grow_labels(seeds, static_cast<int>(options_.grow), cell));
     score_instances(prediction.instances, prediction.foreground);
     return prediction;

@@ -2,8 +2,8 @@
 // UNets as instance segmenters.
 //   binary  the whole image resized to one size, cells against background; instances are connected components of probability >
 //           threshold at the image's own size (the study's way)
-//   border  full resolution in overlapping tiles, three classes: background, interior, border (pixels near two cells); instances are
-//           connected interiors, grown back over border and foreground
+//   border  full resolution in overlapping tiles, three classes: background, interior, border (pixels near two cells); instances
+//           start as what is surely interior (seeds), and grow over the rest of what is cell
 #include <memory>
 
 #include "models/segmenter.h"
@@ -28,7 +28,9 @@ struct UnetSegmenterOptions {
   std::array<int64_t, 2> tile{256, 256};        // border: of prediction; 0: the whole image at once
   int64_t overlap = 64;                         // of neighbouring tiles
   int64_t border_width = 1;                     // border: how far from a second cell a pixel counts as border
-  int64_t grow = 3;                             // border: pixels by which interiors grow
+  double seed_threshold = 0.8;                  // border: interior's probability above which pixels found a cell
+  int64_t seed_size = 20;                       // border: smaller seeds are dropped
+  int64_t grow = 16;                            // border: pixels by which seeds grow over what is cell
   double threshold = 0.5;
   int connectivity = 8;
   int64_t min_size = 0;

@@ -35,7 +35,9 @@ struct ModelConfig {
   bool dropout = true;
   std::string target = "binary";
   int64_t border_width = 1;
-  int64_t grow = 3;
+  double seed_threshold = 0.8;
+  int64_t seed_size = 20;
+  int64_t grow = 16;
   double threshold = 0.5;
   int64_t connectivity = 8;
   int64_t min_size = 0;
