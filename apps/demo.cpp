@@ -54,7 +54,7 @@ int run(const Options& options) {
   step(commands, "check-data " + d + "cells");
   step(commands,
        "train unet_border --data " + d + "cells --out " + d +
-           "run --set solver.max_iterations=300 --set solver.max_epochs=1000 --set eval.every=50 --set run.log_every=25");
+           "run --set solver.max_iterations=240 --set solver.batch_size=4 --set eval.every=60 --set run.log_every=20");
   step(commands, "predict " + d + "run/checkpoints/best.safetensors --images " + d + "unseen/train --out " + d +
                      "found --write labels,overlay,coco,submission,cells");
   step(commands, "evaluate --truth " + d + "unseen --pred " + d + "found --json " + d + "scores.json");
