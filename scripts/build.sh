@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# usage: scripts/build.sh [release|debug|asan|tsan]   Programs land in build/PRESET/bin; build/bin points to the release build's.
+# Programs land in build/PRESET/bin; build/bin points to the release build's.
+# usage: scripts/build.sh [release|debug|asan|tsan] [TARGET...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-release}
+if [ $# -gt 0 ]; then shift; fi
 launcher=()
 if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 cmake --preset "$preset" "${launcher[@]}" >"build-$preset.log" 2>&1 || { cat "build-$preset.log"; exit 1; }
 rm -f "build-$preset.log"
-cmake --build "build/$preset" --parallel "$(nproc)"
+cmake --build "build/$preset" --parallel "$(nproc)" ${1:+--target "$@"}
 if [ "$preset" = release ]; then ln -sfn release/bin build/bin; fi
