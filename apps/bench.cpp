@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <fstream>
 #include <memory>
 
@@ -21,7 +22,7 @@ struct Options {
   CommonOptions common;
   std::string what, recipe, mode = "train", size = "256x256", json;
   std::vector<std::string> settings;
-  int64_t batch = 5;
+  int64_t batch = 5, instances = 1, detections = 0;
   double seconds = 10;
 };
 
@@ -54,15 +55,26 @@ double peak_rss_mb() {
   return 0;
 }
 
-// Gray noise with a disk for a cell: what the data are does not change the time.
-Example made_up_example(int64_t height, int64_t width, int64_t channels, uint64_t seed) {
-  Example example{.image = Tensor({height, width, channels}, DType::uint8), .labels = Tensor::zeros({height, width}, DType::int32), .categories = {0}, .index = 0, .id = "made-up"};
+// Gray noise with disks on a grid for cells: what the data are does not change the time.
+Example made_up_example(int64_t height, int64_t width, int64_t channels, int64_t instances, uint64_t seed) {
+  Example example{.image = Tensor({height, width, channels}, DType::uint8),
+                  .labels = Tensor::zeros({height, width}, DType::int32),
+                  .categories = std::vector<int>(size_t(instances), 0),
+                  .index = 0,
+                  .id = "made-up"};
   const Philox random(seed, 0);
-  for (int64_t i = 0; i < example.image.size(); ++i) example.image.data<uint8_t>()[i] = static_cast<uint8_t>(random.words(uint64_t(i))[0]);
-  const int64_t r = std::min(height, width) / 4;
-  for (int64_t y = 0; y < height; ++y)
-    for (int64_t x = 0; x < width; ++x)
-      example.labels.data<int32_t>()[y * width + x] = (y - height / 2) * (y - height / 2) + (x - width / 2) * (x - width / 2) < r * r;
+  for (int64_t i = 0; i < example.image.size(); ++i)
+    example.image.data<uint8_t>()[i] = static_cast<uint8_t>(random.words(uint64_t(i))[0]);
+  const auto columns = static_cast<int64_t>(std::ceil(std::sqrt(double(instances))));
+  const int64_t cell_height = height / std::max<int64_t>(1, columns), cell_width = width / std::max<int64_t>(1, columns);
+  const int64_t r = std::min(cell_height, cell_width) / 4;
+  for (int64_t n = 0; n < instances; ++n) {
+    const int64_t cy = (n / columns) * cell_height + cell_height / 2, cx = (n % columns) * cell_width + cell_width / 2;
+    for (int64_t y = cy - r; y <= cy + r; ++y)
+      for (int64_t x = cx - r; x <= cx + r; ++x)
+        if ((y - cy) * (y - cy) + (x - cx) * (x - cx) <= r * r)
+          example.labels.data<int32_t>()[y * width + x] = static_cast<int32_t>(n + 1);
+  }
   return example;
 }
 
@@ -96,7 +108,7 @@ Timing time_recipe(const Options& options, const Config& config, int64_t height,
   module.initialize(1);
   std::vector<Example> examples;
   for (int64_t i = 0; i < options.batch; ++i)
-    examples.push_back(segmenter->fit(made_up_example(height, width, config.data.channels, uint64_t(i))));
+    examples.push_back(segmenter->fit(made_up_example(height, width, config.data.channels, options.instances, uint64_t(i))));
   const std::vector<Tensor> batch = segmenter->collate(examples);
   examples.clear();
   if (options.mode == "infer") {
@@ -119,21 +131,28 @@ int run_step(const Options& options) {
   if (options.mode != "train" && options.mode != "infer") throw UsageError("--mode '{}': want train or infer", options.mode);
   if (options.batch < 1) throw UsageError("--batch {}: want 1 or more", options.batch);
   const auto [height, width] = parse_size(options.size, "--size");
+  if (options.instances < 0 || options.instances > height * width / 16)
+    throw UsageError("--instances {}: want 0 to {}, one for every 16 pixels", options.instances, height * width / 16);
+  if (options.detections != 0)
+    throw UsageError("--detections {}: the recipe's model finds cells by pixels and has no limit of detections",
+                     options.detections);
   std::vector<std::string> settings = options.settings;
   settings.push_back(fmt::format("data.image_size=[{}, {}]", height, width));
   const Config config = load_config(options.recipe, settings);
   const Timing t = time_recipe(options, config, height, width);
   const double median = t.seconds[t.seconds.size() / 2];
   if (!options.common.quiet)
-    fmt::print("{} {} {}x{} batch {}: median {:.4f} s of {} (min {:.4f}, max {:.4f}), {:.1f} GFLOP/s, peak memory {:.0f} MB\n", options.recipe,
-               options.mode, height, width, options.batch, median, t.seconds.size(), t.seconds.front(), t.seconds.back(), t.gflop / median,
-               peak_rss_mb());
+    fmt::print("{} {} {}x{} batch {}: median {:.4f} s of {} (min {:.4f}, max {:.4f}), {:.1f} GFLOP/s, peak memory {:.0f} MB\n",
+               options.recipe, options.mode, height, width, options.batch, median, t.seconds.size(), t.seconds.front(),
+               t.seconds.back(), t.gflop / median, peak_rss_mb());
   if (!options.json.empty())
-    write_file(options.json,
-               fmt::format("{{\"workload\": \"{} {} {}x{} batch {}\", \"median_s\": {:.6g}, \"min_s\": {:.6g}, \"max_s\": {:.6g}, \"runs\": {}, "
-                           "\"gflop\": {:.6g}, \"gflops\": {:.6g}, \"peak_rss_mb\": {:.1f}}}\n",
-                           options.recipe, options.mode, height, width, options.batch, median, t.seconds.front(), t.seconds.back(),
-                           t.seconds.size(), t.gflop, t.gflop / median, peak_rss_mb()));
+    write_file(
+        options.json,
+        fmt::format(
+            "{{\"workload\": \"{} {} {}x{} batch {}\", \"median_s\": {:.6g}, \"min_s\": {:.6g}, \"max_s\": {:.6g}, \"runs\": {}, "
+            "\"gflop\": {:.6g}, \"gflops\": {:.6g}, \"peak_rss_mb\": {:.1f}}}\n",
+            options.recipe, options.mode, height, width, options.batch, median, t.seconds.front(), t.seconds.back(),
+            t.seconds.size(), t.gflop, t.gflop / median, peak_rss_mb()));
   return 0;
 }
 
@@ -142,6 +161,10 @@ int run(const Options& options) {
   if (options.what == "step") return run_step(options);
   std::vector<std::string> arguments;
   if (!options.what.empty()) arguments.push_back("--benchmark_filter=" + options.what);
+  if (!options.json.empty()) {
+    arguments.push_back("--benchmark_out=" + options.json);
+    arguments.push_back("--benchmark_out_format=json");
+  }
   return bench::run_benchmarks(arguments);
 }
 
@@ -159,9 +182,12 @@ Command bench_command() {
                 a.option("--mode", &options->mode, "step: train or infer");
                 a.option("--size", &options->size, "step: HxW of the images");
                 a.option("--batch", &options->batch, "step: images at once");
+                a.option("--instances", &options->instances, "step: cells in each made-up image");
+                a.option("--detections", &options->detections,
+                         "step: detections kept per image, for models that have such a limit");
                 a.option("--seconds", &options->seconds, "step: for how long; one step at least, after one to warm up");
                 a.repeated("--set", &options->settings, "step: KEY=VALUE");
-                a.option("--json", &options->json, "step: also write the figures to this file");
+                a.option("--json", &options->json, "also write the figures to this file");
                 options->common.declare(a);
               },
           .run = [options] { return run(*options); }};

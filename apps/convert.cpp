@@ -19,8 +19,13 @@ namespace fs = std::filesystem;
 struct Options {
   CommonOptions common;
   DataOptions data;
-  std::string from, to, format;
+  std::string from, to, from_format, format;
 };
+
+void check_format(const std::string& format, const char* option) {
+  if (format != "coco" && format != "sartorius" && format != "labels")
+    throw UsageError("{} '{}': want coco, sartorius or labels", option, format);
+}
 
 std::string format_of(const Options& options) {
   if (!options.format.empty()) return options.format;
@@ -54,13 +59,14 @@ void write_folder(const Dataset& dataset, const fs::path& folder, const std::str
 int run(const Options& options) {
   options.common.apply();
   const std::string format = format_of(options);
-  if (format != "coco" && format != "sartorius" && format != "labels")
-    throw UsageError("--to '{}': want coco, sartorius or labels", format);
+  check_format(format, "--to");
+  if (!options.from_format.empty()) check_format(options.from_format, "--from");
   DatasetOptions read = options.data.options();
+  read.layout = options.from_format;
   const bool folder = fs::path(options.to).extension().empty();
   read.need_images = folder;
-  const Dataset dataset = open_data(options.from, read, options.common.quiet);
   if (format == "labels" && !folder) throw UsageError("'{}': label maps go to a folder", options.to);
+  const Dataset dataset = open_data(options.from, read, options.common.quiet);
   if (folder && format != "coco") {
     write_folder(dataset, options.to, format);
   } else if (format == "coco") {
@@ -86,6 +92,8 @@ Command convert_command() {
                 a.positional("FROM", &options->from, "a data set");
                 a.positional("TO", &options->to, "a .json or .csv file, or a folder (with --to sartorius or labels)");
                 a.option("--to", &options->format, "coco, sartorius or labels; default: by the ending of TO");
+                a.option("--from", &options->from_format,
+                         "the same; default: what FROM holds (train.csv, then COCO, then label maps)");
                 options->data.declare(a);
                 options->common.declare(a);
               },

@@ -66,6 +66,10 @@ TensorFile read_tensors(const fs::path& path) {
     safetensors.verify();
     for (const SafetensorsEntry& entry : safetensors.entries()) file.tensors[entry.name] = safetensors.load(entry.name);
     file.metadata = safetensors.metadata();
+  } else if (has_image_extension(path)) {
+    file.tensors["pixels"] = read_image(path).pixels;
+  } else if (fs::is_directory(path)) {
+    throw DataError("{}: a folder; name a file, such as the checkpoints/best.safetensors of a run", path.string());
   } else {
     throw DataError("{}: neither an image nor a file of tensors (.safetensors, .npy, .npz)", path.string());
   }
@@ -171,7 +175,7 @@ Command inspect_command() {
           .declare =
               [options](Arguments& a) {
                 a.positional("FILE", &options->file, ".safetensors, .npy, .npz, or an image");
-                a.positional("OTHER", &options->other, "a second file of tensors to compare with");
+                a.positional("OTHER", &options->other, "a second file to compare with");
               },
           .run = [options] { return run(*options); }};
 }

@@ -99,10 +99,12 @@ void write_image_files(const Kinds& kinds, const fs::path& out, const Sample& sa
 int run(const Options& options) {
   options.common.apply();
   const Kinds kinds(options.kinds);
+  if (options.images.empty()) throw UsageError("--images is required: images, folders of images, or data sets");
   const TrainedSystem system = load_system(options.checkpoint, options.settings);
   std::vector<fs::path> paths(options.images.begin(), options.images.end());
   Faults faults;
   Dataset dataset = open_images(paths, {}, &faults);
+  print_faults(faults, options.common.quiet);
   const fs::path out = options.out;
   std::error_code error;
   fs::create_directories(out, error);

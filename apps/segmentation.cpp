@@ -112,6 +112,7 @@ void place_images(const Dataset& dataset, const std::filesystem::path& folder, b
   namespace fs = std::filesystem;
   std::error_code error;
   fs::create_directories(folder, error);
+  bool symbolic = false;
   for (const Sample& sample : dataset.samples) {
     if (sample.file.empty()) continue;
     const fs::path source = fs::canonical(sample.file), to = folder / sample.file.filename();
@@ -120,10 +121,16 @@ void place_images(const Dataset& dataset, const std::filesystem::path& folder, b
       fs::copy_file(source, to, error);
     } else {
       fs::create_hard_link(source, to, error);
-      if (error) fs::create_symlink(source, to, error);
+      if (error) {
+        fs::create_symlink(source, to, error);
+        symbolic = true;
+      }
     }
     if (error) throw IoError("{}: cannot {} {}: {}", to.string(), copy ? "copy" : "link to", source.string(), error.message());
   }
+  if (symbolic)
+    fmt::print(stderr, "note: {}: these are symbolic links (images of another file system?): use them with --allow-outside\n",
+               folder.string());
 }
 
 TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings) {
@@ -159,6 +166,12 @@ Loader make_training_loader(const Config& config, const Dataset& dataset, const 
   return Loader(count * config.data.repeat, load, options);
 }
 
+std::vector<std::string> metric_names(const Segmenter& segmenter) {
+  std::vector<std::string> names = segmenter.metric_names();
+  names.insert(names.end(), {"map_iou", "map_iou_compat", "f1_at_50"});
+  return names;
+}
+
 std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit) {
   const NoGrad no_grad;
   const auto all = static_cast<int64_t>(dataset.samples.size());
@@ -191,11 +204,11 @@ void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t coun
     const Matching matching = match(overlap, 50);
     panels.push_back({overlay(image, sample.instances), fmt::format("{}: truth, {} cells", sample.id, sample.instances.size())});
     panels.push_back({overlay_matches(image, sample.instances, prediction.instances, matching.prediction_of, matching.truth_of),
-                      fmt::format("prediction, mAP {:.3f}", kaggle_score(overlap).map_iou())});
+                      fmt::format("found, mAP {:.3f}", kaggle_score(overlap).map_iou())});
   }
   if (panels.empty()) return;
   std::filesystem::create_directories(file.parent_path());
-  write_png(file, mosaic(panels, {.columns = 2, .title = title}));
+  write_png(file, mosaic(panels, {.columns = 2, .title = title + ": " + matches_legend}));
 }
 
 }  // namespace glia

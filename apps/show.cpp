@@ -7,6 +7,7 @@
 
 #include "apps/cli.h"
 #include "apps/segmentation.h"
+#include "data/coco_json.h"
 #include "data/draw.h"
 #include "train/metrics.h"
 
@@ -32,8 +33,18 @@ struct Pair {
   std::optional<Dataset> predictions;
 };
 
+bool are_predictions(const fs::path& path) {
+  std::error_code error;
+  if (fs::is_directory(path, error))
+    return fs::exists(path / prediction_files::coco) || fs::exists(path / prediction_files::submission);
+  return path.extension() == ".json" && fs::exists(path) && is_coco_results(path);
+}
+
 Pair open_pair(const Options& options) {
   DatasetOptions read = options.data.options();
+  if (options.images.empty() && are_predictions(options.path))
+    throw UsageError("{}: these are predictions; --images names the images (or the data set) that they were made for",
+                     options.path);
   if (options.images.empty()) return {open_data(options.path, read, options.common.quiet), std::nullopt};
   Faults faults;
   try {
@@ -54,6 +65,7 @@ int run(const Options& options) {
   std::error_code error;
   fs::create_directories(out, error);
   if (error) throw IoError("{}: cannot create: {}", options.out, error.message());
+  const std::string title = both ? matches_legend : "";
   std::vector<Panel> panels;
   int64_t done = 0;
   for (size_t i = 0; i < pair.truth.samples.size(); ++i) {
@@ -67,20 +79,21 @@ int run(const Options& options) {
     if (both) {
       const Overlaps overlap = overlaps(truth.instances, shown);
       const Matching matching = match(overlap, 50);
-      row.push_back(
-          {overlay_matches(image, truth.instances, shown, matching.prediction_of, matching.truth_of),
-           fmt::format("prediction: green right, red wrong, blue missed; mAP {:.3f}", kaggle_score(overlap).map_iou())});
+      row.push_back({overlay_matches(image, truth.instances, shown, matching.prediction_of, matching.truth_of),
+                     fmt::format("found, mAP {:.3f}", kaggle_score(overlap).map_iou())});
     } else {
-      row.push_back({overlay(image, shown), fmt::format("{} cells", shown.size())});
+      row.push_back({overlay(image, shown), fmt::format("{} cell{}", shown.size(), shown.size() == 1 ? "" : "s")});
     }
     write_png(out / (truth.id + ".png"), mosaic(row, {.columns = 2,
                                                       .panel_height = std::max<int64_t>(image.dim(0), 256),
-                                                      .panel_width = std::max<int64_t>(image.dim(1), 256)}));
+                                                      .panel_width = std::max<int64_t>(image.dim(1), 256),
+                                                      .title = title}));
     if (static_cast<int64_t>(panels.size()) < 2 * options.mosaic)
       for (const Panel& panel : row) panels.push_back(panel);
     ++done;
   }
-  if (!panels.empty()) write_png(out / "mosaic.png", mosaic(panels, {.columns = 4, .panel_height = 320, .panel_width = 420}));
+  if (!panels.empty())
+    write_png(out / "mosaic.png", mosaic(panels, {.columns = 4, .panel_height = 320, .panel_width = 420, .title = title}));
   if (!options.common.quiet) fmt::print("{}: {} pictures and mosaic.png\n", options.out, done);
   return 0;
 }

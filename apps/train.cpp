@@ -8,6 +8,7 @@
 #include "apps/segmentation.h"
 #include "data/coco_json.h"
 #include "data/split.h"
+#include "tensor/memory.h"
 #include "train/training_run.h"
 
 namespace glia {
@@ -28,17 +29,21 @@ Config read_config(const Options& options) {
   if (options.common.device != "auto") settings.push_back("run.device=" + options.common.device);
   if (options.common.kernels != "auto") settings.push_back("run.kernels=" + options.common.kernels);
   if (options.common.threads != 0) settings.push_back("run.threads=" + std::to_string(options.common.threads));
+  if (!options.common.mem_limit.empty())
+    settings.push_back(fmt::format("run.memory_limit={}", double(parse_bytes(options.common.mem_limit)) / 1e9));
+  if (options.deterministic) settings.push_back("run.deterministic=true");
   if (!options.val.empty()) settings.push_back("data.val=" + options.val);
   return load_config(options.recipe, settings);
 }
 
-// The run's own settings of threads, device and kernels: a recipe may give them as well as the command line.
+// The run's own settings of threads, device, kernels and memory: a recipe may give them as well as the command line.
 void apply_run_settings(const Options& options, const Config& config) {
   CommonOptions common = options.common;
   common.device = config.run.device;
   common.kernels = config.run.kernels;
   common.threads = config.run.threads;
   common.apply();
+  if (config.run.memory_limit > 0) set_memory_limit(static_cast<size_t>(config.run.memory_limit * 1e9));
 }
 
 struct TrainingData {
@@ -58,7 +63,8 @@ TrainingData open_training_data(const Options& options, const Config& config) {
 
 int run(const Options& options) {
   const Config config = read_config(options);
-  make_segmenter(config);  // settings that do not go together
+  const std::vector<std::string> metrics = metric_names(*make_segmenter(config));  // throws for settings that do not go together
+  check_metrics(config, metrics);
   if (options.print_config) {
     fmt::print("{}", to_toml(config, true));
     return 0;
@@ -83,7 +89,7 @@ int run(const Options& options) {
                       .losses = [&](const Batch& batch) { return segmenter->losses(batch.tensors); },
                       .loader = loader,
                       .evaluate = {},
-                      .metric_names = {},
+                      .metric_names = metrics,
                       .pictures = {}};
   if (validates) {
     parts.evaluate = [&] { return evaluate_segmenter(*segmenter, data.validation, config.eval.max_images); };

@@ -12,9 +12,9 @@ int run_benchmarks(const std::vector<std::string>& arguments) {
   int count = static_cast<int>(pointers.size());
   benchmark::Initialize(&count, pointers.data());
   if (benchmark::ReportUnrecognizedArguments(count, pointers.data())) return 2;
-  benchmark::RunSpecifiedBenchmarks();
+  const bool some = benchmark::RunSpecifiedBenchmarks() > 0;
   benchmark::Shutdown();
-  return 0;
+  return some ? 0 : 2;
 }
 
 }  // namespace glia::bench

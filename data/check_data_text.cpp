@@ -8,7 +8,7 @@ namespace glia {
 namespace {
 
 std::string line_of(const char* name, const Spread& s, const char* format) {
-  const auto number = [&](double v) { return fmt::format(fmt::runtime(format), v); };
+  const auto number = [&](double v) { return v < 1000 ? fmt::format(fmt::runtime(format), v) : fmt::format("{:.0f}", v); };
   return fmt::format("  {:<26}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}\n", name, number(s.min), number(s.p25), number(s.median),
                      number(s.p75), number(s.max), number(s.mean));
 }

@@ -15,6 +15,7 @@ namespace glia {
 CocoBuilder::CocoBuilder(std::string file, Faults& faults, const CocoLimits& limits, const Dataset& truth)
     : CocoBuilder(std::move(file), faults, limits) {
   results_ = true;
+  truth_ = &truth;
   result.dataset.categories = truth.categories;
   result.dataset.category_ids = truth.category_ids;
   for (size_t i = 0; i < truth.categories.size(); ++i) {
@@ -79,11 +80,8 @@ void CocoBuilder::add_annotation(CocoEntry& e, int64_t index) {
   if (!results_ && !e.id.empty() && !annotation_ids_.insert(e.id).second) {
     return stop("annotation id twice", fmt::format("{} of image '{}': the id occurs twice", where, sample.id));
   }
-  const auto category = categories_.find(e.category_id);
-  if (category == categories_.end()) {
-    return stop("category out of range", fmt::format("{} of image '{}': category {}, want one of {}", where, sample.id,
-                                                     e.category_id.empty() ? "missing" : e.category_id, allowed_categories()));
-  }
+  const std::optional<int> category = category_of(e, where + " of image '" + sample.id + "'");
+  if (!category) return;
   if (results_ && !std::isfinite(e.score))
     return stop("result without score", fmt::format("{} of image '{}': no finite score", where, sample.id));
   if (static_cast<int64_t>(sample.instances.size()) >= limits_.instances) {
@@ -91,7 +89,7 @@ void CocoBuilder::add_annotation(CocoEntry& e, int64_t index) {
   }
 
   Instance instance;
-  instance.category = category->second;
+  instance.category = *category;
   instance.crowd = e.crowd;
   instance.area = e.area;
   if (results_) instance.score = e.score;
@@ -101,6 +99,33 @@ void CocoBuilder::add_annotation(CocoEntry& e, int64_t index) {
     std::copy(e.box.begin(), e.box.end(), instance.box.begin());
   }
   sample.instances.push_back(std::move(instance));
+}
+
+// Its index; nothing after a fault. A result's name counts more than its id, which is the predicting system's own: where all results have
+// one name and the truth lacks it (a system that finds cells, a truth of cell types), they are unclassified, and that name becomes
+// the only category.
+std::optional<int> CocoBuilder::category_of(const CocoEntry& e, const std::string& where) {
+  std::vector<std::string>& names = result.dataset.categories;
+  const auto refuse = [&](const std::string& got) {
+    stop("category out of range", fmt::format("{}: category {}, want one of {}", where, got, allowed_categories()));
+    return std::nullopt;
+  };
+  if (results_ && !e.category_name.empty()) {
+    const auto found = std::find(names.begin(), names.end(), e.category_name);
+    if (found == names.end()) {
+      if (classified_ || truth_->categories != names) return refuse("'" + e.category_name + "'");
+      names = {e.category_name};
+      result.dataset.category_ids.clear();
+      categories_.clear();
+      return 0;
+    }
+    classified_ = true;
+    return static_cast<int>(found - names.begin());
+  }
+  const auto category = categories_.find(e.category_id);
+  if (category == categories_.end()) return refuse(e.category_id.empty() ? "missing" : e.category_id);
+  classified_ = true;
+  return category->second;
 }
 
 std::string CocoBuilder::allowed_categories() const {

@@ -1,6 +1,7 @@
 #pragma once
 // What COCO JSON's lists hold, entry by entry, and how entries become a data set: everything of data/coco_json.h but the JSON.
 #include <cmath>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -16,6 +17,7 @@ enum class MaskForm { none, polygons, counts, text };
 // One entry of a list, as read.
 struct CocoEntry {
   std::string id, image_id, category_id, file_name, name;  // ids as text, whether written as number or string
+  std::string category_name;                               // results of `predict` have it beside COCO's keys
   double width = 0, height = 0, area = -1, score = NAN;
   bool crowd = false;
   std::vector<double> box;
@@ -43,12 +45,15 @@ class CocoBuilder {
 
  private:
   std::string allowed_categories() const;
+  std::optional<int> category_of(const CocoEntry& e, const std::string& where);
   bool make_mask(CocoEntry& e, const Sample& sample, const std::string& where, Rle& mask);
 
   std::string file_;
   Faults& faults_;
   CocoLimits limits_;
   bool results_ = false;
+  const Dataset* truth_ = nullptr;  // of results
+  bool classified_ = false;         // results so far are of the truth's categories
   std::unordered_map<std::string, size_t> images_;
   std::unordered_map<std::string, int> categories_;
   std::unordered_set<std::string> names_;

@@ -15,13 +15,14 @@ namespace glia {
 namespace {
 
 enum class Section { none, images, annotations, categories };
-enum class Field { other, id, image_id, category_id, file_name, name, width, height, iscrowd, area, score, bbox, segmentation };
+enum class Field { other, id, image_id, category_id, category_name, file_name, name, width, height, iscrowd, area, score, bbox, segmentation };
 enum class Part { other, size, counts };
 
 Field field_of(std::string_view key) {
   static const std::unordered_map<std::string_view, Field> fields{{"id", Field::id},
                                                                   {"image_id", Field::image_id},
                                                                   {"category_id", Field::category_id},
+                                                                  {"category_name", Field::category_name},
                                                                   {"file_name", Field::file_name},
                                                                   {"name", Field::name},
                                                                   {"width", Field::width},
@@ -103,6 +104,7 @@ class Handler {
         case Field::id: entry_.id = std::move(value); break;
         case Field::image_id: entry_.image_id = std::move(value); break;
         case Field::category_id: entry_.category_id = std::move(value); break;
+        case Field::category_name: entry_.category_name = std::move(value); break;
         case Field::file_name: entry_.file_name = std::move(value); break;
         case Field::name: entry_.name = std::move(value); break;
         case Field::other: break;
@@ -165,6 +167,7 @@ class Handler {
         case Field::score: entry_.score = value; break;
         case Field::iscrowd: entry_.crowd = value != 0; break;
         case Field::name: entry_.name = id(); break;
+        case Field::category_name: entry_.category_name = id(); break;
         case Field::other: break;
         default: wrong("a number");
       }

@@ -146,6 +146,7 @@ void write_coco_results(const std::filesystem::path& path, const Dataset& predic
           json.field("image_id", name);
         }
         json.field("category_id", category_id(predictions, instance.category));
+        json.field("category_name", predictions.categories[static_cast<size_t>(instance.category)]);
         json.field("score"), json.Double(instance.score);
         write_instance(json, instance, masks);
       });

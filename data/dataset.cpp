@@ -41,9 +41,9 @@ void attach_files(Dataset& dataset, std::vector<std::string> names, const fs::pa
     const std::string& name = names[i].empty() ? sample.id : names[i];
     const Found found = find_inside(root, name, options.allow_outside, sample.file);
     if (found == Found::outside) {
-      faults.add(
-          Severity::stop, "name that leads outside",
-          fmt::format("image '{}': the file name leads out of {}; names in data files must stay inside", name, root.string()));
+      faults.add(Severity::stop, "name that leads outside",
+                 fmt::format("image '{}': the file leads out of {}; --allow-outside permits links and names that do", name,
+                             root.string()));
     } else if (found == Found::missing) {
       faults.add(options.skip_corrupt ? Severity::drop : Severity::stop, "missing image",
                  fmt::format("image '{}': no such file in {}; --images DIR names the folder", name, root.string()));
@@ -59,9 +59,9 @@ struct HeaderCheck {
   std::string error;
 };
 
-// Every image's header: readable, of the annotated size, one page, and all of one number of channels. Sizes that are not known yet
-// (0) are filled in.
-void check_headers(Dataset& dataset, const DatasetOptions& options, Faults& faults) {
+// Every image's header: readable, of the annotated size, one page, and all of one number of channels (other numbers are `mixed`). Sizes
+// that are not known yet (0) are filled in.
+void check_headers(Dataset& dataset, const DatasetOptions& options, Faults& faults, Severity mixed = Severity::stop) {
   std::vector<HeaderCheck> checks(dataset.samples.size());
   parallel_for(static_cast<int64_t>(checks.size()), 4, [&](int64_t begin, int64_t end) {
     for (size_t i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
@@ -84,8 +84,9 @@ void check_headers(Dataset& dataset, const DatasetOptions& options, Faults& faul
       continue;
     }
     if (facts.pages != 1) {
-      faults.add(Severity::stop, "image of several pages",
-                 fmt::format("{}: {} pages, want one image", sample.file.string(), facts.pages));
+      faults.add(
+          Severity::stop, "image of several pages",
+          fmt::format("{}: {} pages, want one image: save each page to a file of its own", sample.file.string(), facts.pages));
       continue;
     }
     if (sample.height == 0) sample.height = facts.height, sample.width = facts.width;
@@ -100,9 +101,9 @@ void check_headers(Dataset& dataset, const DatasetOptions& options, Faults& faul
     }
     if (channels == 0) channels = facts.channels, first = sample.id;
     if (facts.channels != channels) {
-      faults.add(Severity::stop, "mixed channel counts",
-                 fmt::format("{}: {} channels, but image '{}' has {}; convert them to one kind", sample.file.string(),
-                             facts.channels, first, channels));
+      faults.add(mixed, "mixed channel counts",
+                 fmt::format("{}: {} channel{}, but image '{}' has {}; better convert them to one kind", sample.file.string(),
+                             facts.channels, facts.channels == 1 ? "" : "s", first, channels));
     }
     kept.push_back(std::move(sample));
   }
@@ -239,13 +240,15 @@ Dataset open_images(const std::vector<fs::path>& paths, const DatasetOptions& op
   std::map<std::string, fs::path> seen;
   for (const Sample& s : dataset.samples) {
     const auto [there, added] = seen.emplace(s.id, s.file);
-    if (!added) {
+    if (!added && there->second == s.file) {
+      faults.add(Severity::stop, "image given twice", fmt::format("'{}' is given twice", s.file.string()));
+    } else if (!added) {
       faults.add(
           Severity::stop, "image name twice",
           fmt::format("'{}' and '{}' have one name; their results would have one too", there->second.string(), s.file.string()));
     }
   }
-  check_headers(dataset, options, faults);
+  check_headers(dataset, options, faults, Severity::warn);  // a network takes gray and colour images alike
   if (dataset.samples.empty()) faults.add(Severity::stop, "no images", "no image to predict on");
   return dataset;
 }

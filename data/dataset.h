@@ -20,6 +20,7 @@
 namespace glia {
 
 struct DatasetOptions {
+  std::string layout{};               // --from: sartorius, coco or labels where a folder has several; "": by what is there
   std::filesystem::path images{};     // --images: where the images of a COCO or CSV file are
   bool connected_components = false;  // --labels connected-components: label maps are masks, each 8-connected piece an instance
   bool need_images = true;            // false: annotations only; images are neither looked for nor checked

@@ -38,6 +38,8 @@ std::vector<fs::path> sorted_entries(const fs::path& folder) {
 
 bool is_mask_name(const fs::path& path) { return has_image_extension(path) && path.stem().string().ends_with("_masks"); }
 
+bool may_be(const char* layout, const DatasetOptions& options) { return options.layout.empty() || options.layout == layout; }
+
 DataSource recognise_folder(const fs::path& path, const DatasetOptions& options) {
   std::vector<fs::path> json;
   bool pairs = false;
@@ -46,31 +48,34 @@ DataSource recognise_folder(const fs::path& path, const DatasetOptions& options)
     if (extension(entry) == ".json" && is_file(entry)) json.push_back(entry);
     pairs = pairs || is_mask_name(entry);
   }
-  if (is_file(path / "train.csv")) {
+  if (may_be("sartorius", options) && is_file(path / "train.csv")) {
     return {Layout::sartorius, path / "train.csv", options.images.empty() ? path / "train" : options.images, {}};
   }
+  if (!may_be("coco", options)) json.clear();
   if (json.size() == 1) return {Layout::coco, json[0], options.images, {}};
   if (json.size() > 1) {
     std::string list;
     for (const fs::path& file : json) list += "\n  " + file.string();
     throw DataError("{}: several COCO files; name one of them:{}", path.string(), list);
   }
-  if (is_folder(path / "labels")) {
+  if (may_be("labels", options) && is_folder(path / "labels")) {
     for (const char* images : {"images", "train"}) {
       if (is_folder(path / images)) return {Layout::label_maps, {}, path / images, path / "labels"};
     }
     if (!options.images.empty() || !options.need_images) return {Layout::label_maps, {}, options.images, path / "labels"};
     throw DataError("{}: has labels/, but neither images/ nor train/ with the images; --images DIR names another folder",
-                     path.string());
+                    path.string());
   }
-  if (pairs) return {Layout::pairs, {}, path, path};
+  if (may_be("labels", options) && pairs) return {Layout::pairs, {}, path, path};
   std::string got;
   for (size_t i = 0; i < entries.size() && i < 8; ++i) got += (i ? ", " : "") + entries[i].filename().string();
   throw DataError(
-      "{}: not a data set. Want train.csv + train/, one COCO *.json + images, images/ + labels/ (label maps), or pairs NAME.png "
+      "{}: not a data set{}. Want train.csv + train/, one COCO *.json + images, images/ + labels/ (label maps), or pairs "
+      "NAME.png "
       "+ "
       "NAME_masks.png; found {}",
-      path.string(), entries.empty() ? "an empty folder" : got + (entries.size() > 8 ? ", ..." : ""));
+      path.string(), options.layout.empty() ? "" : " of the layout " + options.layout,
+      entries.empty() ? "an empty folder" : got + (entries.size() > 8 ? ", ..." : ""));
 }
 
 }  // namespace
@@ -82,8 +87,8 @@ DataSource recognise(const fs::path& path, const DatasetOptions& options) {
     throw DataError("{}: no such folder (--images)", options.images.string());
   if (is_folder(path)) return recognise_folder(path, options);
   const std::string kind = extension(path);
-  if (kind == ".json") return {Layout::coco, path, options.images, {}};
-  if (kind == ".csv") {
+  if (options.layout == "coco" || (options.layout.empty() && kind == ".json")) return {Layout::coco, path, options.images, {}};
+  if (options.layout == "sartorius" || (options.layout.empty() && kind == ".csv")) {
     const fs::path beside = path.parent_path() / "train";
     return {Layout::sartorius,
             path,

@@ -3,6 +3,7 @@
 #include <unordered_map>
 
 #include "data/coco_json.h"
+#include "data/csv.h"
 #include "data/dataset.h"
 #include "data/layout.h"
 #include "data/sartorius.h"
@@ -38,6 +39,13 @@ void match(Dataset& predictions, std::vector<Sample> samples, const std::string&
     }
     target.instances = std::move(s.instances);
   }
+}
+
+// Files without categories: where the truth has several, these predictions have one of their own (see train/evaluation.h).
+void make_unclassified(Dataset& predictions) {
+  if (predictions.categories.size() < 2) return;
+  predictions.categories = {"unclassified"};
+  predictions.category_ids.clear();
 }
 
 fs::path file_in(const fs::path& folder) {
@@ -88,16 +96,18 @@ Dataset open_predictions(const fs::path& path, const Dataset& truth, const Datas
   if (fs::is_directory(file, error)) {
     const auto maps = images_in(file, faults);
     if (maps.empty()) {
-      throw DataError("{}: no predictions; want a folder that predict wrote ({}, {}/ or {}), or one of label maps",
-                       path.string(), prediction_files::coco, prediction_files::labels, prediction_files::submission);
+      throw DataError("{}: no predictions; want a folder that predict wrote ({}, {}/ or {}), or one of label maps", path.string(),
+                      prediction_files::coco, prediction_files::labels, prediction_files::submission);
     }
     predictions = empty_copy(truth);
     match(predictions, read_label_maps(maps, {options.connected_components, options.skip_corrupt, options.limits}, faults),
           file.string(), faults);
+    make_unclassified(predictions);
   } else if (file.extension() == ".json") {
     predictions = from_coco(file, truth, faults);
   } else if (file.extension() == ".csv") {
     predictions = read_submission(file, truth, faults);
+    if (!CsvReader(file).has("cell_type")) make_unclassified(predictions);
   } else {
     throw DataError("{}: want a COCO .json, a submission .csv, or a folder of label maps", file.string());
   }

@@ -44,6 +44,7 @@ class Segmenter {
   // Predicts one unfitted example and scores it against its label map at the network's resolution: loss (the sum of the weighted
   // terms), dice and the like. Eval mode and NoGrad are the caller's.
   virtual NamedValues validate(const Example& example, Prediction& prediction) = 0;
+  virtual std::vector<std::string> metric_names() const = 0;  // of the values that validate gives
   virtual Prediction predict(const Tensor& image) = 0;
 };
 

@@ -175,6 +175,8 @@ class BinaryUnet final : public UnetSegmenter {
             {"dice_soft", (2 * both_soft + 1) / (soft + truth + 1)}};
   }
 
+  std::vector<std::string> metric_names() const override { return {"loss", "bce", "dice", "dice_soft"}; }
+
   Prediction predict(const Tensor& image) override {
     const Tensor x = fit({.image = image, .labels = {}, .categories = {}, .index = 0, .id = {}}).image;
     const Tensor z = logits(network_input(x), 0, 0, x.dim(0), x.dim(1));
@@ -274,6 +276,8 @@ class BorderUnet final : public UnetSegmenter {
     prediction = to_prediction(p);
     return {{"loss", loss_weight(0) * sum / std::max(weights, 1e-12)}, {"dice", (2 * both + 1e-7) / (hard + truth + 1e-7)}};
   }
+
+  std::vector<std::string> metric_names() const override { return {"loss", "dice"}; }
 
   Prediction predict(const Tensor& image) override {
     return to_prediction(probabilities(fit({.image = image, .labels = {}, .categories = {}, .index = 0, .id = {}}).image));

@@ -176,6 +176,27 @@ TEST_CASE("predictions: every kind, put beside the truth") {
     fs::copy_file(folder / "results.json", run / prediction_files::coco);
     check_same(d, open_predictions(run, d));
   }
+  SUBCASE("of a system that knows other categories: unclassified") {
+    REQUIRE(d.categories.size() > 1);
+    Dataset cells = d;
+    cells.categories = {"cell"};
+    for (Sample& s : cells.samples)
+      for (Instance& i : s.instances) i.category = 0;
+    write_coco_results(folder / "cells.json", cells);
+    const Dataset results = open_predictions(folder / "cells.json", d);
+    CHECK(results.categories == cells.categories);
+    check_same(cells, results);
+    CHECK(open_predictions(folder / "results.json", d).categories == d.categories);
+    for (const char* name : {"submission.csv", "maps"}) CHECK(open_predictions(folder / name, d).categories.size() == 1);
+    Dataset mixed = cells;
+    mixed.categories.push_back(d.categories[0]);
+    mixed.samples[0].instances[0].category = 1;
+    write_coco_results(folder / "mixed.json", mixed);
+    CHECK_THROWS_AS(open_predictions(folder / "mixed.json", d), DataError);
+    mixed.categories = {"cell", "nucleus"};
+    write_coco_results(folder / "others.json", mixed);
+    CHECK_THROWS_AS(open_predictions(folder / "others.json", d), DataError);
+  }
   SUBCASE("images without predictions have none, and are counted") {
     Dataset some = d;
     some.samples.erase(some.samples.begin() + 1, some.samples.begin() + 3);

@@ -248,12 +248,7 @@ void TrainingRun::say(const std::string& text) {
 
 TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   const auto start = Clock::now();
-  if (parts.evaluate) {
-    check_metric("eval.metric", config_.eval.metric, parts.metric_names);
-    check_metric("checkpoint.save_best", best_metric(config_), parts.metric_names);
-    check_metric("early_stopping.metric", config_.early_stopping.metric, parts.metric_names);
-    check_metric("solver.plateau_metric", config_.solver.plateau_metric, parts.metric_names);
-  }
+  if (parts.evaluate) check_metrics(config_, parts.metric_names);
   const int64_t per_epoch = parts.loader.batches_per_epoch(), unlimited = std::numeric_limits<int64_t>::max();
   const int64_t by_epochs = config_.solver.max_epochs > 0
                                 ? std::max<int64_t>(1, config_.solver.max_epochs * per_epoch / config_.solver.accumulate)
@@ -316,6 +311,13 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   if (!context.stop_reason.empty()) say(context.stop_reason);
   if (!result.best.empty()) say(fmt::format("best: {}", result.best));
   return result;
+}
+
+void check_metrics(const Config& config, const std::vector<std::string>& known) {
+  check_metric("eval.metric", config.eval.metric, known);
+  check_metric("checkpoint.save_best", best_metric(config), known);
+  check_metric("early_stopping.metric", config.early_stopping.metric, known);
+  check_metric("solver.plateau_metric", config.solver.plateau_metric, known);
 }
 
 void load_initial_weights(Module& model, const InitConfig& init) {

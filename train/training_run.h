@@ -86,6 +86,10 @@ class TrainingRun {
   std::vector<std::unique_ptr<Hook>> extra_hooks_;
 };
 
+// UsageError where a metric that the configuration names (eval.metric, checkpoint.save_best, ...) is not among those known; none known:
+// nothing is checked.
+void check_metrics(const Config& config, const std::vector<std::string>& known);
+
 // Copies the weights that [init] asks for into the model: any safetensors file with the model's names. DataError where a tensor
 // of the model is neither in the file nor matched by init.ignore.
 void load_initial_weights(Module& model, const InitConfig& init);

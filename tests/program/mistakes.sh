@@ -14,6 +14,16 @@ expect 2 "batch_size" "$GLIA" train unet --data cells --out run --set solver.bat
 expect 2 "val_fraction" "$GLIA" train unet --data cells --out run --set data.val_fraction=1
 expect 2 "image_size" "$GLIA" train unet --data cells --out run --set data.image_size=250
 expect 2 "did you mean unet" "$GLIA" train unett --data cells --out run
+expect 2 "did you mean map_iou" "$GLIA" train unet --data cells --out run --set eval.metric=map_iuo
+expect 2 "there are loss" "$GLIA" train unet_border --data cells --out run --set early_stopping.metric=bce
+expect 2 "--images" "$GLIA" predict run/checkpoints/best.safetensors --out p
+expect 2 "--from" "$GLIA" convert cells x --from tiff --to labels
+expect 2 "format" "$GLIA" convert cells x
+expect 2 "nosuchkernel" "$GLIA" bench nosuchkernel
+mkdir found && echo '[]' >found/predictions.json
+expect 2 "--images" "$GLIA" show found --out p
+expect 2 "detections" "$GLIA" bench step unet --size 64x64 --batch 1 --detections 5
+expect 2 "--max-detections" "$GLIA" evaluate --truth cells --pred cells/labels --max-detections 10,1,100
 expect 2 "" "$GLIA" synth --out x --size 0x5
 expect 2 "style" "$GLIA" synth --out x --style brightfield
 printf '[solver]\nlr = "high"\n' >bad.toml
@@ -27,6 +37,7 @@ absent run x
 # data: 3
 expect 3 "" "$GLIA" check-data nowhere
 mkdir empty
+expect 3 "layout coco" "$GLIA" convert cells x.json --from coco
 expect 3 "empty" "$GLIA" train unet --data empty --out run "${SMALL[@]}"
 cp -r cells damaged
 head -c 100 cells/train/"$(ls cells/train | head -1)" >damaged/train/"$(ls cells/train | head -1)"
@@ -43,6 +54,7 @@ head -1 cells/train.csv >none.csv && mkdir -p noann/train && cp cells/train/* no
 expect 3 "not one instance" "$GLIA" train unet --data noann --out run "${SMALL[@]}"
 echo junk >junk.safetensors
 expect 3 "junk.safetensors" "$GLIA" predict junk.safetensors --images cells --out p
+expect 3 "a folder" "$GLIA" inspect cells
 expect 3 "" "$GLIA" inspect junk.safetensors
 expect 4 "no.safetensors" "$GLIA" predict no.safetensors --images cells --out p
 absent p
@@ -65,6 +77,7 @@ expect 4 "plain" "$GLIA" train unet --data cells --out plain/run "${SMALL[@]}"
 
 # the memory cap: 6, with the largest tensors named
 expect 6 "largest live tensors" "$GLIA" train unet --data cells --out capped "${SMALL[@]}" --mem-limit 300K
+expect 6 "largest live tensors" "$GLIA" train unet --data cells --out capped2 "${SMALL[@]}" --set run.memory_limit=0.0003
 
 # divergence: 5, weights stay finite
 expect 5 "likely cause: the learning rate" "$GLIA" train unet --data cells --out wild "${SMALL[@]}" --set solver.optimizer=sgd --set solver.lr=1e6 \
