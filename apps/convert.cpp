@@ -37,7 +37,7 @@ std::string format_of(const Options& options) {
 
 void write_folder(const Dataset& dataset, const fs::path& folder, const std::string& format) {
   if (fs::exists(folder) && !fs::is_empty(folder)) throw IoError("{}: the folder is not empty", folder.string());
-  fs::create_directories(folder);
+  make_folder(folder);
   if (format == "sartorius") {
     place_images(dataset, folder / "train", false);
     write_sartorius(folder / "train.csv", dataset);

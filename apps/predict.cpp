@@ -106,9 +106,7 @@ int run(const Options& options) {
   Dataset dataset = open_images(paths, {}, &faults);
   print_faults(faults, options.common.quiet);
   const fs::path out = options.out;
-  std::error_code error;
-  fs::create_directories(out, error);
-  if (error) throw IoError("{}: cannot create: {}", options.out, error.message());
+  make_output_folder(out, dataset);
 
   const NoGrad no_grad;
   Progress progress(options.common.quiet);

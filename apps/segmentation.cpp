@@ -108,14 +108,35 @@ Dataset open_data(const std::string& path, const DatasetOptions& options, bool q
   return dataset;
 }
 
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw IoError("{}: cannot create: {}", folder.string(), error.message());
+}
+
+void make_output_folder(const std::filesystem::path& folder, const Dataset& inputs) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const auto has = [&](const char* name) { return fs::exists(folder / name, error); };
+  bool holds_data = has("train.csv") || (has("labels") && (has("images") || has("train")));
+  for (const Sample& sample : inputs.samples) {
+    const fs::path parent = sample.file.has_parent_path() ? sample.file.parent_path() : fs::path(".");
+    holds_data = holds_data || (!sample.file.empty() && fs::equivalent(folder, parent, error));
+  }
+  if (holds_data) throw UsageError("--out {}: holds your data, which could be overwritten; name another folder", folder.string());
+  make_folder(folder);
+}
+
 void place_images(const Dataset& dataset, const std::filesystem::path& folder, bool copy) {
   namespace fs = std::filesystem;
   std::error_code error;
-  fs::create_directories(folder, error);
+  make_folder(folder);
   bool symbolic = false;
   for (const Sample& sample : dataset.samples) {
     if (sample.file.empty()) continue;
     const fs::path source = fs::canonical(sample.file), to = folder / sample.file.filename();
+    if (fs::exists(to, error) && fs::canonical(to, error) == source && !fs::is_symlink(to, error))
+      continue;  // it is the image itself
     fs::remove(to, error);
     if (copy) {
       fs::copy_file(source, to, error);

@@ -30,6 +30,12 @@ void print_faults(const Faults& faults, bool quiet);
 // The data set at `path`; what was dropped or looks odd goes to stderr unless quiet. Throws as open_dataset.
 Dataset open_data(const std::string& path, const DatasetOptions& options, bool quiet);
 
+// The folder, made where it is not there. IoError.
+void make_folder(const std::filesystem::path& folder);
+
+// The same for results that have the images' names. UsageError where a data set, or an image of `inputs`, is in it.
+void make_output_folder(const std::filesystem::path& folder, const Dataset& inputs);
+
 // The images of the data set in `folder`, which is made: as links to the same files (hard links; symbolic ones across file systems), or
 // as copies. An image that is there under that name is replaced. IoError.
 void place_images(const Dataset& dataset, const std::filesystem::path& folder, bool copy);

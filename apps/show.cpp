@@ -62,9 +62,7 @@ int run(const Options& options) {
   const Pair pair = open_pair(options);
   const bool both = pair.predictions && has_instances(pair.truth);
   const fs::path out = options.out;
-  std::error_code error;
-  fs::create_directories(out, error);
-  if (error) throw IoError("{}: cannot create: {}", options.out, error.message());
+  make_output_folder(out, pair.truth);
   const std::string title = both ? matches_legend : "";
   std::vector<Panel> panels;
   int64_t done = 0;

@@ -30,9 +30,7 @@ int run(const Options& options) {
     throw UsageError("--method '{}': want seeded or every_nth", options.method);
   if (!(options.val >= 0 && options.val < 1))
     throw UsageError("--val {}: want a part of the images, 0 to less than 1", options.val);
-  std::error_code error;
-  fs::create_directories(options.out, error);
-  if (error) throw IoError("{}: cannot create: {}", options.out, error.message());
+  make_folder(options.out);
   const Dataset all = open_data(options.path, options.data.options(), options.common.quiet);
   const Split split = split_samples(all, {.method = options.method == "seeded" ? SplitMethod::seeded : SplitMethod::every_nth,
                                           .fraction = options.val,

@@ -59,6 +59,14 @@ expect 3 "" "$GLIA" inspect junk.safetensors
 expect 4 "no.safetensors" "$GLIA" predict no.safetensors --images cells --out p
 absent p
 
+# a user's files are never replaced: results go to a folder of their own, and a folder split twice keeps its images
+expect 2 "name another folder" "$GLIA" show cells --out cells/train
+expect 2 "name another folder" "$GLIA" show cells --out cells
+"$GLIA" split cells --out parts --copy --quiet
+before=$(hash_of parts/images)
+expect 0 "" "$GLIA" split parts/annotation_all.json --out parts --val 0.4
+if [ "$before" = "$(hash_of parts/images)" ]; then pass; else fail "split replaced its own images"; fi
+
 # one image trains without validation, with a warning
 mkdir -p single/train
 only=$(ls cells/train | head -1)
