@@ -97,7 +97,8 @@ std::unique_ptr<Segmenter> make_segmenter(const Config& config) { return make_un
 void print_faults(const Faults& faults, bool quiet) {
   if (quiet) return;
   for (const Fault& fault : faults.list())
-    fmt::print(stderr, "{}: {}{}\n", name_of(fault.severity), fault.examples.empty() ? fault.kind : fault.examples.front(),
+    fmt::print(stderr, "{}: {}{}\n", fault.severity == Severity::warn ? "warning" : name_of(fault.severity),
+               fault.examples.empty() ? fault.kind : fault.examples.front(),
                fault.count > 1 ? fmt::format(" (and {} more: {})", fault.count - 1, fault.kind) : "");
 }
 
@@ -229,7 +230,7 @@ void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t coun
   }
   if (panels.empty()) return;
   std::filesystem::create_directories(file.parent_path());
-  write_png(file, mosaic(panels, {.columns = 2, .title = title + ": " + matches_legend}));
+  write_png(file, mosaic(panels, {.columns = 2, .title = title + "; " + matches_legend}));
 }
 
 }  // namespace glia

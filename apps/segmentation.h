@@ -58,7 +58,7 @@ std::vector<std::string> metric_names(const Segmenter& segmenter);
 std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit);
 
 // What the colours of overlay_matches mean, for titles.
-inline constexpr const char* matches_legend = "green right, red wrong, blue missed";
+inline constexpr const char* matches_legend = "found: green right, red wrong, blue missed";
 
 // Truth beside prediction for the first `count` samples, matches in colours -> one PNG.
 void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file,

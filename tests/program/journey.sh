@@ -45,7 +45,7 @@ expect 0 "" "$GLIA" evaluate --truth cells --pred cells.json
 expect 0 "6 images" "$GLIA" convert cells merged.json --from labels
 grep -q '"name":"cell"' merged.json && pass || fail "convert --from labels read the classes of train.csv"
 mkdir mixed && cp looked/mosaic.png "cells/train/$(ls cells/train | head -1)" mixed
-expect 0 "convert them to one kind" "$GLIA" predict run/checkpoints/best.safetensors --images mixed --out found_mixed
+expect 0 "warning: mixed/" "$GLIA" predict run/checkpoints/best.safetensors --images mixed --out found_mixed
 expect 0 "conv2d.weight" "$GLIA" inspect run/checkpoints/best.safetensors
 expect 0 "0 of" "$GLIA" inspect run/checkpoints/best.safetensors run/checkpoints/best.safetensors
 expect 1 "differs by" "$GLIA" inspect run/checkpoints/last.safetensors "$(ls run/checkpoints/step-*.safetensors | head -1)"
