@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   CommonOptions common;
+  DataOptions data;
   std::string checkpoint, out;
   std::vector<std::string> images, settings;
   std::string kinds = "labels,overlay,coco";
@@ -103,7 +104,7 @@ int run(const Options& options) {
   const TrainedSystem system = load_system(options.checkpoint, options.settings);
   std::vector<fs::path> paths(options.images.begin(), options.images.end());
   Faults faults;
-  Dataset dataset = open_images(paths, {}, &faults);
+  Dataset dataset = open_images(paths, options.data.options(), &faults);
   print_faults(faults, options.common.quiet);
   const fs::path out = options.out;
   make_output_folder(out, dataset);
@@ -149,6 +150,7 @@ Command predict_command() {
                 a.option("--write", &options->kinds,
                          "some of labels, overlay, coco, submission, cells, rois, geojson, with commas");
                 a.repeated("--set", &options->settings, "KEY=VALUE, such as model.threshold=0.4");
+                options->data.declare(a, false);
                 options->common.declare(a);
               },
           .run = [options] { return run(*options); }};

@@ -70,8 +70,8 @@ void add_values(NamedValues& sums, const NamedValues& values) {
 
 }  // namespace
 
-void DataOptions::declare(Arguments& a) {
-  a.option("--images", &images, "where the images are, if not beside the annotations");
+void DataOptions::declare(Arguments& a, bool with_images) {
+  if (with_images) a.option("--images", &images, "where the images are, if not beside the annotations");
   a.option("--labels", &labels, "connected-components: label maps are masks, number their pieces");
   a.option("--on-size-mismatch", &on_size_mismatch, "stop, or skip the image");
   a.option("--on-corrupt", &on_corrupt, "stop, or skip the image");

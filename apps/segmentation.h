@@ -18,8 +18,8 @@ struct DataOptions {
   std::string images, labels = "instances", on_size_mismatch = "stop", on_corrupt = "stop";
   bool allow_outside = false;
 
-  void declare(Arguments& arguments);
-  DatasetOptions options() const;  // UsageError for unknown words
+  void declare(Arguments& arguments, bool with_images = true);  // without: the command has an --images of its own
+  DatasetOptions options() const;                               // UsageError for unknown words
 };
 
 std::unique_ptr<Segmenter> make_segmenter(const Config& config);

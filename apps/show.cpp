@@ -110,6 +110,7 @@ Command show_command() {
                 a.option("--out", &options->out, "the folder to write to", true);
                 a.option("--limit", &options->limit, "most images to draw; 0: all");
                 a.option("--mosaic", &options->mosaic, "images in mosaic.png");
+                options->data.declare(a, false);
                 options->common.declare(a);
               },
           .run = [options] { return run(*options); }};

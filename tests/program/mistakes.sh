@@ -67,6 +67,13 @@ before=$(hash_of parts/images)
 expect 0 "" "$GLIA" split parts/annotation_all.json --out parts --val 0.4
 if [ "$before" = "$(hash_of parts/images)" ]; then pass; else fail "split replaced its own images"; fi
 
+# links that lead out of the data set are refused unless allowed, by predict as well
+mkdir -p links/images && for i in cells/train/*; do ln -s "$PWD/$i" links/images/; done
+"$GLIA" convert cells links/cells.json --quiet
+expect 3 "--allow-outside" "$GLIA" check-data links/cells.json
+expect 0 "" "$GLIA" check-data links/cells.json --allow-outside
+expect 0 "" "$GLIA" show links/cells.json --allow-outside --out p1
+
 # one image trains without validation, with a warning
 mkdir -p single/train
 only=$(ls cells/train | head -1)
