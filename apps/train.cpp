@@ -69,9 +69,9 @@ int run(const Options& options) {
     fmt::print("{}", to_toml(config, true));
     return 0;
   }
-  apply_run_settings(options, config);
   if (options.data.empty()) throw UsageError("--data is required: a folder with train.csv, a COCO file, or images/ and labels/");
   if (options.out.empty()) throw UsageError("--out is required: the run's folder");
+  apply_run_settings(options, config);
   TrainingRun training(
       config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
   const TrainingData data = open_training_data(options, training.config());
