@@ -156,6 +156,9 @@ void place_images(const Dataset& dataset, const std::filesystem::path& folder, b
 }
 
 TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(file, ignored))
+    throw UsageError("{0}: a folder, want a checkpoint; of a run: {0}/checkpoints/best.safetensors", file.string());
   const Checkpoint checkpoint = read_checkpoint(file);
   TrainedSystem system;
   read_toml(system.config, checkpoint.config, file.string());

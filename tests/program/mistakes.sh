@@ -56,6 +56,7 @@ echo junk >junk.safetensors
 expect 3 "junk.safetensors" "$GLIA" predict junk.safetensors --images cells --out p
 expect 3 "a folder" "$GLIA" inspect cells
 expect 3 "" "$GLIA" inspect junk.safetensors
+expect 2 "cells/checkpoints/best.safetensors" "$GLIA" predict cells --images cells --out p
 expect 4 "no.safetensors" "$GLIA" predict no.safetensors --images cells --out p
 absent p
 
