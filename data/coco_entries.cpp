@@ -150,7 +150,9 @@ bool CocoBuilder::make_mask(CocoEntry& e, const Sample& sample, const std::strin
         std::vector<Polygon> usable;
         for (Polygon& p : e.polygons) {
           const bool finite = std::all_of(p.begin(), p.end(), [](double v) { return std::isfinite(v); });
-          if (p.size() < 6 || p.size() % 2) {
+          if (p.size() % 2) {
+            drop("polygon with an odd number of values", fmt::format("{} numbers, want x0, y0, x1, y1, ...", p.size()));
+          } else if (p.size() < 6) {
             drop("polygon of fewer than 3 points",
                  fmt::format("{} numbers, want x0, y0, x1, y1, ... of at least 3 points", p.size()));
           } else if (!finite) {

@@ -222,7 +222,7 @@ std::vector<Case> image_cases() {
          fs::remove(t / "b.png");
          write_tiff(t / "b.tif", Tensor::zeros({3, 10, 12, 1}, DType::uint8));
        }),
-       data, stop, "3 pages"},
+       data, stop, "image of several pages"},
       {"link that leads outside", replaced([](const fs::path& t) {
          fs::rename(t / "a.png", t.parent_path().parent_path() / "outside.png");
          fs::create_symlink("../../outside.png", t / "a.png");
@@ -326,7 +326,7 @@ std::vector<Case> coco_cases() {
       {"segmentation is text", annotation(R"("segmentation": "30 2")"), data, stop, "wrong type"},
       {"empty mask", annotation(R"("segmentation": {"size": [10, 12], "counts": [120]})"), ok, drop, "empty mask"},
       {"polygon of two points", annotation(R"("segmentation": [[1, 1, 5, 5]])"), ok, drop, "fewer than 3 points"},
-      {"polygon with odd numbers", annotation(R"("segmentation": [[1, 1, 5, 5, 1, 5, 3]])"), ok, drop, "7 numbers"},
+      {"polygon with odd numbers", annotation(R"("segmentation": [[1, 1, 5, 5, 1, 5, 3]])"), ok, drop, "odd number of values"},
       {"polygon with NaN", annotation(R"("segmentation": [[1, 1, NaN, 5, 1, 5]])"), ok, drop, "polygon with NaN"},
       {"polygon outside", annotation(R"("segmentation": [[50, 50, 60, 50, 60, 60]])"), ok, drop, "empty mask"},
       {"no polygon", annotation(R"("segmentation": [])"), ok, drop, "empty mask"},
@@ -389,7 +389,7 @@ std::vector<Case> folder_cases() {
          coco(f, {});
          write_file(f / "other.json", "{}");
        },
-       thrown, stop, "other.json"},
+       thrown, stop, "several COCO files"},
       {"several COCO files, one named",
        [](const fs::path& f) {
          coco(f, {});

@@ -142,6 +142,26 @@ TEST_CASE("data set: connected pieces of masks become instances") {
   CHECK(d.samples[0].instances[0].box == Box{1, 1, 3, 2});
 }
 
+TEST_CASE("data set: label maps of 32 bits, with and without background") {
+  const tests::TemporaryFolder folder;
+  fs::create_directories(folder / "images");
+  fs::create_directories(folder / "labels");
+  write_png(folder / "images" / "x.png", Tensor::zeros({4, 5, 1}, DType::uint8));
+  Tensor labels = Tensor::zeros({4, 5}, DType::int32);
+  labels.data<int32_t>()[3] = 70000;
+  labels.data<int32_t>()[4] = labels.data<int32_t>()[9] = 2'000'000'000;
+  write_tiff(folder / "labels" / "x.tif", labels);
+  const Dataset d = open_dataset(folder.path());
+  REQUIRE(d.samples.at(0).instances.size() == 2);
+  CHECK(area(d.samples[0].instances[0].mask) == 1);
+  CHECK(area(d.samples[0].instances[1].mask) == 2);
+  for (int32_t& v : labels.values<int32_t>()) v += 100000;
+  write_tiff(folder / "labels" / "x.tif", labels);
+  const Dataset full = open_dataset(folder.path());
+  REQUIRE(full.samples.at(0).instances.size() == 3);
+  CHECK(area(full.samples[0].instances[0].mask) == 17);
+}
+
 TEST_CASE("predictions: every kind, put beside the truth") {
   const tests::TemporaryFolder folder;
   const Dataset d = without_overlap(synthetic(folder / "s"));

@@ -75,6 +75,19 @@ TEST_CASE("synth: masks agree with the label map, are single pieces, and overlap
   }
 }
 
+TEST_CASE("synth: cells that the picture's edge cuts apart keep one piece") {
+  int64_t cells = 0;
+  for (int64_t index = 0; index < 150; ++index) {
+    const SynthImage s = synth_image({.height = 48, .width = 48, .seed = 21, .density = 3}, index);
+    for (const Instance& i : s.sample.instances) {
+      ++cells;
+      const Tensor pieces = connected_components(decode_mask(i.mask), {.connectivity = 8});
+      CHECK(std::ranges::max(pieces.values<int32_t>()) == 1);
+    }
+  }
+  CHECK(cells > 300);
+}
+
 TEST_CASE("synth: the classes resemble theirs in number and size, and touching and overlapping cells occur") {
   double count[3] = {}, size[3] = {}, pixel_mean = 0, contrast = 0;
   int64_t overlapping = 0, touching = 0;
