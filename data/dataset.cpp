@@ -241,7 +241,8 @@ Dataset open_images(const std::vector<fs::path>& paths, const DatasetOptions& op
   for (const Sample& s : dataset.samples) {
     const auto [there, added] = seen.emplace(s.id, s.file);
     if (!added && there->second == s.file) {
-      faults.add(Severity::stop, "image given twice", fmt::format("'{}' is given twice", s.file.string()));
+      faults.add(Severity::stop, "image given twice",
+                 fmt::format("'{}' is given twice; two results would have one name", s.file.string()));
     } else if (!added) {
       faults.add(
           Severity::stop, "image name twice",
