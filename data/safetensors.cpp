@@ -2,21 +2,16 @@
 #include "data/safetensors.h"
 
 #include <fmt/format.h>
-#include <rapidjson/error/en.h>
-#include <rapidjson/memorystream.h>
-#include <rapidjson/reader.h>
-#include <rapidjson/stringbuffer.h>
-#include <rapidjson/writer.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 #include <limits>
 
+#include "data/safetensors_header.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -25,170 +20,6 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "safetensors data are little endian");
 
 constexpr const char* checksum_key = "xxh3_64";
-
-struct StoredType {
-  std::string_view name;
-  size_t bytes;
-};
-constexpr std::array<StoredType, 15> stored_types{{{"F64", 8},
-                                                   {"F32", 4},
-                                                   {"F16", 2},
-                                                   {"BF16", 2},
-                                                   {"I64", 8},
-                                                   {"I32", 4},
-                                                   {"I16", 2},
-                                                   {"I8", 1},
-                                                   {"U64", 8},
-                                                   {"U32", 4},
-                                                   {"U16", 2},
-                                                   {"U8", 1},
-                                                   {"BOOL", 1},
-                                                   {"F8_E4M3", 1},
-                                                   {"F8_E5M2", 1}}};
-
-// Bytes of one element; 0 for an unknown type.
-size_t bytes_of(std::string_view dtype) {
-  for (const StoredType& t : stored_types) {
-    if (t.name == dtype) return t.bytes;
-  }
-  return 0;
-}
-
-std::string_view stored_name(DType dtype) {
-  switch (dtype) {
-    case DType::float32: return "F32";
-    case DType::float64: return "F64";
-    case DType::int32: return "I32";
-    case DType::int64: return "I64";
-    case DType::uint8: return "U8";
-    case DType::boolean: return "BOOL";
-    case DType::float16: return "F16";
-    case DType::bfloat16: return "BF16";
-  }
-  throw InternalError("safetensors: no stored type for {}", name_of(dtype));
-}
-
-// Takes the events of the JSON reader for exactly the header's grammar; anything else stops it with a message. Three levels are
-// the deepest that the grammar has, so nesting cannot grow.
-class HeaderHandler : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, HeaderHandler> {
- public:
-  std::vector<SafetensorsEntry> entries;
-  Metadata metadata;
-  std::string error;
-
-  bool Default() { return stop("a value that does not belong there"); }
-  bool StartObject() {
-    if (state_ == State::begin) return go(State::top);
-    if (state_ == State::entry) return go(State::field);
-    if (state_ == State::metadata) return go(State::metadata_key);
-    return stop("an object that does not belong there");
-  }
-  bool Key(const char* text, rapidjson::SizeType length, bool) {
-    const std::string key(text, length);
-    if (state_ == State::top) return top_key(key);
-    if (state_ == State::metadata_key) {
-      if (metadata.count(key)) return stop("metadata key \"" + key + "\" twice");
-      key_ = key;
-      return go(State::metadata_value);
-    }
-    if (key == "dtype") return once(seen_dtype_, key) && go(State::dtype);
-    if (key == "shape") return once(seen_shape_, key) && go(State::shape);
-    if (key == "data_offsets") return once(seen_offsets_, key) && go(State::offsets);
-    return stop("unknown field \"" + key + "\"");
-  }
-  bool String(const char* text, rapidjson::SizeType length, bool) {
-    if (state_ == State::metadata_value) {
-      metadata[key_] = std::string(text, length);
-      return go(State::metadata_key);
-    }
-    if (state_ != State::dtype) return stop("a string that does not belong there");
-    entries.back().dtype.assign(text, length);
-    return go(State::field);
-  }
-  bool StartArray() {
-    if (state_ == State::shape) return go(State::shape_items);
-    if (state_ == State::offsets) return go(State::offset_items);
-    return stop("an array that does not belong there");
-  }
-  bool Uint(unsigned value) { return Uint64(value); }
-  bool Uint64(uint64_t value) {
-    if (state_ == State::shape_items) {
-      if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return stop("a dimension beyond int64");
-      entries.back().shape.push_back(static_cast<int64_t>(value));
-      return true;
-    }
-    if (state_ != State::offset_items || offsets_ == 2) return stop("a number that does not belong there");
-    (offsets_++ == 0 ? entries.back().begin : entries.back().end) = value;
-    return true;
-  }
-  bool Int(int) { return stop("a negative number"); }
-  bool Int64(int64_t) { return stop("a negative number"); }
-  bool EndArray(rapidjson::SizeType) {
-    if (state_ == State::offset_items && offsets_ != 2) return stop("data_offsets with fewer than two numbers");
-    return go(State::field);
-  }
-  bool EndObject(rapidjson::SizeType) {
-    if (state_ == State::top) return go(State::end);
-    if (state_ == State::field && !(seen_dtype_ && seen_shape_ && seen_offsets_))
-      return stop("an entry without dtype, shape or data_offsets");
-    return go(State::top);
-  }
-  std::string where() const { return entries.empty() ? std::string() : " (at tensor \"" + entries.back().name + "\")"; }
-
- private:
-  enum class State {
-    begin,
-    top,
-    entry,
-    field,
-    dtype,
-    shape,
-    shape_items,
-    offsets,
-    offset_items,
-    metadata,
-    metadata_key,
-    metadata_value,
-    end
-  };
-
-  bool go(State next) {
-    state_ = next;
-    return true;
-  }
-  bool stop(const std::string& what) {
-    error = what + where();
-    return false;
-  }
-  bool once(bool& seen, const std::string& key) {
-    if (seen) return stop("field \"" + key + "\" twice");
-    return seen = true;
-  }
-  bool top_key(const std::string& key) {
-    if (key == "__metadata__") return once(seen_metadata_, key) && go(State::metadata);
-    entries.emplace_back().name = key;
-    seen_dtype_ = seen_shape_ = seen_offsets_ = false;
-    offsets_ = 0;
-    return go(State::entry);
-  }
-
-  State state_ = State::begin;
-  std::string key_;
-  int offsets_ = 0;
-  bool seen_metadata_ = false, seen_dtype_ = false, seen_shape_ = false, seen_offsets_ = false;
-};
-
-// Bytes that shape and dtype ask for; nothing when that overflows, also where a side of 0 comes after it.
-std::optional<uint64_t> bytes_wanted(const SafetensorsEntry& entry) {
-  uint64_t bytes = bytes_of(entry.dtype);
-  bool empty = false;
-  for (const int64_t n : entry.shape) {
-    empty = empty || n == 0;
-    const bool over = n > 0 && __builtin_mul_overflow(bytes, static_cast<uint64_t>(n), &bytes);
-    if (over || bytes > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 16) return std::nullopt;
-  }
-  return empty ? 0 : bytes;
-}
 
 template <class From, class To>
 Tensor widened(std::span<const std::byte> bytes, const Shape& shape) {
@@ -228,42 +59,6 @@ std::string checksum_line(std::string_view name, const std::string& digest) {
   return line + "\n";
 }
 
-std::string header_json(const std::vector<SafetensorsEntry>& entries, const Metadata& metadata) {
-  rapidjson::StringBuffer buffer;
-  rapidjson::Writer<rapidjson::StringBuffer> w(buffer);
-  const auto text = [&](std::string_view s) { w.String(s.data(), static_cast<rapidjson::SizeType>(s.size())); };
-  w.StartObject();
-  if (!metadata.empty()) {
-    w.Key("__metadata__");
-    w.StartObject();
-    for (const auto& [key, value] : metadata) {
-      text(key);
-      text(value);
-    }
-    w.EndObject();
-  }
-  for (const SafetensorsEntry& e : entries) {
-    text(e.name);
-    w.StartObject();
-    w.Key("dtype");
-    text(e.dtype);
-    w.Key("shape");
-    w.StartArray();
-    for (const int64_t n : e.shape) w.Int64(n);
-    w.EndArray();
-    w.Key("data_offsets");
-    w.StartArray();
-    w.Uint64(e.begin);
-    w.Uint64(e.end);
-    w.EndArray();
-    w.EndObject();
-  }
-  w.EndObject();
-  std::string header(buffer.GetString(), buffer.GetSize());
-  header.append((8 - header.size() % 8) % 8, ' ');
-  return header;
-}
-
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : name_(path.string()), file_(std::in_place, path) {
@@ -288,17 +83,8 @@ void SafetensorsFile::parse() {
   const char* header = reinterpret_cast<const char*>(bytes_.data()) + 8;
   if (length == 0 || header[0] != '{') fail("the header at byte 8 does not begin with '{'");
 
-  HeaderHandler handler;
-  rapidjson::MemoryStream stream(header, static_cast<size_t>(length));
-  rapidjson::Reader reader;
-  reader.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag>(stream, handler);
-  if (reader.HasParseError()) {
-    fail(fmt::format("header, byte {}: {}", 8 + reader.GetErrorOffset(),
-                     handler.error.empty() ? rapidjson::GetParseError_En(reader.GetParseErrorCode()) : handler.error));
-  }
-  if (stream.Tell() != length) fail(fmt::format("header, byte {}: a zero byte after the JSON object", 8 + stream.Tell()));
-  metadata_ = std::move(handler.metadata);
-  entries_ = std::move(handler.entries);
+  const std::string error = parse_header({header, static_cast<size_t>(length)}, entries_, metadata_);
+  if (!error.empty()) fail(error);
   data_ = bytes_.subspan(8 + static_cast<size_t>(length));
 
   std::sort(entries_.begin(), entries_.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
@@ -308,7 +94,7 @@ void SafetensorsFile::parse() {
   for (size_t i = 0; i < entries_.size(); ++i) {
     const SafetensorsEntry& e = entries_[i];
     if (!index_.emplace(e.name, i).second) fail(fmt::format("tensor \"{}\" twice", e.name));
-    if (bytes_of(e.dtype) == 0) fail(fmt::format("tensor \"{}\": unknown dtype \"{}\"", e.name, e.dtype));
+    if (stored_bytes_of(e.dtype) == 0) fail(fmt::format("tensor \"{}\": unknown dtype \"{}\"", e.name, e.dtype));
     const auto wanted = bytes_wanted(e);
     if (!wanted) fail(fmt::format("tensor \"{}\": shape [{}] overflows", e.name, fmt::join(e.shape, ", ")));
     if (e.begin != at)

@@ -1,102 +1,21 @@
-// libtiff over memory. Its error handler keeps the first message, which becomes the exception's text; nothing throws through it.
+// The TIFF reader: checks the chain of pages, then decodes strips or tiles page by page.
 #include "data/tiff.h"
-
-#include <tiffio.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdarg>
-#include <cstdio>
 #include <limits>
-#include <memory>
-#include <optional>
 #include <unordered_set>
 
-#include "data/atomic_file.h"
+#include "data/tiff_file.h"
 #include "tensor/error.h"
 
 namespace glia {
+
+using namespace tiff;
+
 namespace {
 
 constexpr uint64_t max_tile_bytes = uint64_t{32} << 20;  // or a whole page
-constexpr tmsize_t max_library_allocation = tmsize_t{32} << 20;
-
-// The memory that libtiff works on, for reading or for writing.
-struct Stream {
-  std::span<const std::byte> in;
-  std::string out;
-  uint64_t at = 0;
-  std::array<char, 256> error{};
-};
-
-tmsize_t read_proc(thandle_t h, void* to, tmsize_t n) {
-  auto& s = *static_cast<Stream*>(h);
-  if (s.in.data() == nullptr) {  // libtiff reads back what it wrote
-    const size_t m = s.at < s.out.size() ? std::min(static_cast<size_t>(n), s.out.size() - s.at) : 0;
-    copy_bytes(to, s.out.data() + s.at, m);
-    s.at += m;
-    return static_cast<tmsize_t>(m);
-  }
-  const size_t m = s.at < s.in.size() ? std::min(static_cast<size_t>(n), s.in.size() - s.at) : 0;
-  copy_bytes(to, s.in.data() + s.at, m);
-  s.at += m;
-  return static_cast<tmsize_t>(m);
-}
-
-tmsize_t write_proc(thandle_t h, void* from, tmsize_t n) {
-  auto& s = *static_cast<Stream*>(h);
-  if (s.in.data() != nullptr) return -1;
-  try {
-    if (s.out.size() < s.at + static_cast<size_t>(n)) s.out.resize(s.at + static_cast<size_t>(n));
-  } catch (...) {
-    return -1;
-  }
-  copy_bytes(s.out.data() + s.at, from, static_cast<size_t>(n));
-  s.at += static_cast<uint64_t>(n);
-  return n;
-}
-
-toff_t size_proc(thandle_t h) {
-  const auto& s = *static_cast<Stream*>(h);
-  return s.in.data() ? s.in.size() : s.out.size();
-}
-
-toff_t seek_proc(thandle_t h, toff_t offset, int whence) {
-  auto& s = *static_cast<Stream*>(h);
-  s.at = whence == SEEK_SET ? offset : whence == SEEK_CUR ? s.at + offset : size_proc(h) + offset;
-  return s.at;
-}
-
-int close_proc(thandle_t) { return 0; }
-
-int on_error(TIFF*, void* user, const char*, const char* format, va_list arguments) {
-  auto& s = *static_cast<Stream*>(user);
-  if (s.error[0] == 0) std::vsnprintf(s.error.data(), s.error.size(), format, arguments);
-  return 1;
-}
-
-int on_warning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
-
-using Tiff = std::unique_ptr<TIFF, void (*)(TIFF*)>;
-
-Tiff open_stream(Stream& stream, const std::string& name, const char* mode) {
-  const std::unique_ptr<TIFFOpenOptions, void (*)(TIFFOpenOptions*)> options(TIFFOpenOptionsAlloc(), TIFFOpenOptionsFree);
-  if (!options) throw OutOfMemoryError("{}: no memory for a TIFF", name);
-  const auto file_bytes = static_cast<tmsize_t>(stream.in.size());
-  TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), std::max(file_bytes, max_library_allocation));
-  TIFFOpenOptionsSetErrorHandlerExtR(options.get(), on_error, &stream);
-  TIFFOpenOptionsSetWarningHandlerExtR(options.get(), on_warning, &stream);
-  return {TIFFClientOpenExt(name.c_str(), mode, &stream, read_proc, write_proc, seek_proc, close_proc, size_proc, nullptr,
-                            nullptr, options.get()),
-          TIFFClose};
-}
-
-[[noreturn]] void fail(const Stream& stream, const std::string& name, const char* otherwise) {
-  std::string_view text = stream.error[0] ? stream.error.data() : otherwise;
-  if (text.starts_with(name + ": ")) text.remove_prefix(name.size() + 2);
-  throw DataError("{}: damaged TIFF: {} (at byte {} of {})", name, text, std::min<uint64_t>(stream.at, stream.in.size()),
-                  stream.in.size());
-}
 
 // Follows the chain of page headers, which libtiff would leave silently where it runs in a circle.
 void check_page_chain(std::span<const std::byte> bytes, const std::string& name, const ImageLimits& limits) {
@@ -119,98 +38,6 @@ void check_page_chain(std::span<const std::byte> bytes, const std::string& name,
     const uint64_t entries = std::min<uint64_t>(number(at, count_bytes), bytes.size());  // no overflow below
     at = number(at + count_bytes + entries * entry_bytes, offset_bytes);
   }
-}
-
-// What a page's header says.
-struct Page {
-  uint32_t width = 0, height = 0, tile_width = 0, tile_height = 0, rows_per_strip = 0;
-  uint16_t bits = 1, samples = 1, format = SAMPLEFORMAT_UINT, photometric = PHOTOMETRIC_MINISBLACK, planar = PLANARCONFIG_CONTIG,
-           compression = COMPRESSION_NONE, predictor = 1;
-  bool tiled = false;
-
-  bool separate() const { return planar == PLANARCONFIG_SEPARATE && samples > 1; }
-  bool palette() const { return photometric == PHOTOMETRIC_PALETTE; }
-  size_t stored_bytes() const { return bits < 8 ? 1 : bits / 8u; }  // of a sample, once unpacked
-  int64_t channels() const { return palette() ? 3 : samples; }
-};
-
-const char* compression_name(uint16_t compression) {
-  switch (compression) {
-    case COMPRESSION_NONE: return "uncompressed";
-    case COMPRESSION_PACKBITS: return "PackBits";
-    case COMPRESSION_LZW: return "LZW";
-    case COMPRESSION_DEFLATE:
-    case COMPRESSION_ADOBE_DEFLATE: return "Deflate";
-    case COMPRESSION_ZSTD: return "Zstandard";
-    case COMPRESSION_JPEG: return "JPEG";
-    default: return nullptr;
-  }
-}
-
-// The element type that samples become; nothing where they are not supported.
-std::optional<DType> dtype_for(const Page& p) {
-  if (p.format == SAMPLEFORMAT_IEEEFP) {
-    if (p.bits == 16 || p.bits == 32) return DType::float32;
-    if (p.bits == 64) return DType::float64;
-    return std::nullopt;
-  }
-  const bool is_signed = p.format == SAMPLEFORMAT_INT;
-  if (!is_signed && p.format != SAMPLEFORMAT_UINT && p.format != SAMPLEFORMAT_VOID) return std::nullopt;
-  switch (p.bits) {
-    case 1:
-    case 2:
-    case 4: return is_signed ? std::nullopt : std::optional(DType::uint8);
-    case 8: return is_signed ? DType::int32 : DType::uint8;
-    case 16: return DType::int32;
-    case 32: return is_signed ? DType::int32 : DType::int64;
-    case 64: return DType::int64;
-    default: return std::nullopt;
-  }
-}
-
-Page read_page(TIFF* tif, const Stream& stream, const std::string& name) {
-  Page p;
-  if (!TIFFGetField(tif, TIFFTAG_IMAGEWIDTH, &p.width) || !TIFFGetField(tif, TIFFTAG_IMAGELENGTH, &p.height))
-    fail(stream, name, "no width or height");
-  TIFFGetFieldDefaulted(tif, TIFFTAG_BITSPERSAMPLE, &p.bits);
-  TIFFGetFieldDefaulted(tif, TIFFTAG_SAMPLESPERPIXEL, &p.samples);
-  TIFFGetFieldDefaulted(tif, TIFFTAG_SAMPLEFORMAT, &p.format);
-  TIFFGetFieldDefaulted(tif, TIFFTAG_PLANARCONFIG, &p.planar);
-  TIFFGetFieldDefaulted(tif, TIFFTAG_COMPRESSION, &p.compression);
-  TIFFGetField(tif, TIFFTAG_PHOTOMETRIC, &p.photometric);
-  const char* method = compression_name(p.compression);
-  if (!method || !TIFFIsCODECConfigured(p.compression))
-    throw DataError("{}: TIFF compression {} is not supported; save it with LZW, Deflate or none", name, p.compression);
-  if (p.compression == COMPRESSION_LZW || p.compression == COMPRESSION_DEFLATE || p.compression == COMPRESSION_ADOBE_DEFLATE ||
-      p.compression == COMPRESSION_ZSTD)
-    TIFFGetField(tif, TIFFTAG_PREDICTOR, &p.predictor);
-  if (p.compression == COMPRESSION_JPEG && p.photometric == PHOTOMETRIC_YCBCR) {
-    TIFFSetField(tif, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
-    p.photometric = PHOTOMETRIC_RGB;
-  }
-  p.tiled = TIFFIsTiled(tif) != 0;
-  if (p.tiled) {
-    TIFFGetField(tif, TIFFTAG_TILEWIDTH, &p.tile_width);
-    TIFFGetField(tif, TIFFTAG_TILELENGTH, &p.tile_height);
-  } else {
-    TIFFGetFieldDefaulted(tif, TIFFTAG_ROWSPERSTRIP, &p.rows_per_strip);
-  }
-  if (p.width == 0 || p.height == 0 || p.samples == 0 || (p.tiled ? !p.tile_width || !p.tile_height : !p.rows_per_strip))
-    fail(stream, name, "no pixels, samples or rows");
-  p.rows_per_strip = std::min(p.rows_per_strip, p.height);
-  switch (p.photometric) {
-    case PHOTOMETRIC_MINISBLACK:
-    case PHOTOMETRIC_MINISWHITE:
-    case PHOTOMETRIC_RGB: break;
-    case PHOTOMETRIC_PALETTE:
-      if (p.samples == 1 && p.bits <= 8 && p.format == SAMPLEFORMAT_UINT) break;
-      throw DataError("{}: TIFF with a palette for {} samples of {} bits is not supported", name, p.samples, p.bits);
-    default: throw DataError("{}: TIFF colour space {} is not supported; save it as grey or RGB", name, p.photometric);
-  }
-  if (!dtype_for(p))
-    throw DataError("{}: TIFF samples of {} bits, sample format {}, are not supported; save it with 8, 16 or 32 bits", name,
-                    p.bits, p.format);
-  return p;
 }
 
 ImageFacts facts_of(TIFF* tif, const Page& p) {
@@ -424,91 +251,5 @@ ImageFile decode_tiff(std::span<const std::byte> bytes, const std::string& name,
   if (f.pages == 1) image.pixels = image.pixels.reshape({f.height, f.width, f.channels});
   return image;
 }
-
-namespace {
-
-// Samples of a page as they go to the file.
-std::vector<std::byte> stored_samples(const Tensor& page, int bits, std::string_view name) {
-  std::vector<std::byte> out(static_cast<size_t>(page.size()) * static_cast<size_t>(bits / 8));
-  if (page.dtype() == DType::uint8 || page.dtype() == DType::float32) {
-    copy_bytes(out.data(), page.raw(), out.size());
-    return out;
-  }
-  const auto narrow = [&](auto values) {
-    for (size_t i = 0; i < values.size(); ++i) {
-      const auto v = static_cast<int64_t>(values[i]);
-      if (v < 0 || v > 0xffffffff) throw DataError("{}: value {} in a TIFF, want 0 to 4294967295", name, v);
-      const auto stored = static_cast<uint32_t>(v);  // little endian: its low bytes come first
-      std::memcpy(out.data() + i * static_cast<size_t>(bits / 8), &stored, static_cast<size_t>(bits / 8));
-    }
-  };
-  page.dtype() == DType::int32 ? narrow(page.values<const int32_t>()) : narrow(page.values<const int64_t>());
-  return out;
-}
-
-int bits_for(const Tensor& image) {
-  if (image.dtype() == DType::uint8) return 8;
-  if (image.dtype() == DType::float32) return 32;
-  const auto wide = [](auto values) { return std::any_of(values.begin(), values.end(), [](auto v) { return v > 65535; }); };
-  return (image.dtype() == DType::int32 ? wide(image.values<const int32_t>()) : wide(image.values<const int64_t>())) ? 32 : 16;
-}
-
-void set_fields(TIFF* tif, int64_t h, int64_t w, int64_t c, int bits, bool floating) {
-  TIFFSetField(tif, TIFFTAG_IMAGEWIDTH, static_cast<uint32_t>(w));
-  TIFFSetField(tif, TIFFTAG_IMAGELENGTH, static_cast<uint32_t>(h));
-  TIFFSetField(tif, TIFFTAG_SAMPLESPERPIXEL, static_cast<int>(c));
-  TIFFSetField(tif, TIFFTAG_BITSPERSAMPLE, bits);
-  TIFFSetField(tif, TIFFTAG_SAMPLEFORMAT, floating ? SAMPLEFORMAT_IEEEFP : SAMPLEFORMAT_UINT);
-  TIFFSetField(tif, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
-  const bool colour = (c == 3 || c == 4) && bits <= 16;
-  TIFFSetField(tif, TIFFTAG_PHOTOMETRIC, colour ? PHOTOMETRIC_RGB : PHOTOMETRIC_MINISBLACK);
-  if (const int64_t extra = c - (colour ? 3 : 1); extra > 0) {
-    const std::vector<uint16_t> kinds(static_cast<size_t>(extra), colour ? EXTRASAMPLE_UNASSALPHA : EXTRASAMPLE_UNSPECIFIED);
-    TIFFSetField(tif, TIFFTAG_EXTRASAMPLES, static_cast<int>(extra), kinds.data());
-  }
-  TIFFSetField(tif, TIFFTAG_COMPRESSION, COMPRESSION_ADOBE_DEFLATE);
-  if (!floating) TIFFSetField(tif, TIFFTAG_PREDICTOR, PREDICTOR_HORIZONTAL);
-  TIFFSetField(tif, TIFFTAG_ROWSPERSTRIP, static_cast<uint32_t>(std::clamp<int64_t>((1 << 18) / (w * c * bits / 8), 1, h)));
-}
-
-}  // namespace
-
-std::string encode_tiff(const Tensor& image, std::string_view name) {
-  GLIA_CHECK(image.rank() >= 2 && image.rank() <= 4, "{}: TIFF of {}, want (H, W), (H, W, C) or (pages, H, W, C)", name,
-             image.shape());
-  const DType t = image.dtype();
-  GLIA_CHECK(t == DType::uint8 || t == DType::int32 || t == DType::int64 || t == DType::float32,
-             "{}: TIFF of {}, want uint8, int32, int64 or float32", name, name_of(t));
-  const int r = image.rank();
-  const int64_t pages = r == 4 ? image.dim(0) : 1, c = r == 2 ? 1 : image.dim(-1);
-  const int64_t h = r == 4 ? image.dim(1) : image.dim(0), w = r == 4 ? image.dim(2) : image.dim(1);
-  GLIA_CHECK(image.size() > 0 && c < 65536 && h <= 0xffffffff && w <= 0xffffffff, "{}: TIFF of {}, want pixels", name,
-             image.shape());
-  const Tensor host = image.to(Device{}).reshape({pages, h, w, c});
-  const int bits = bits_for(host);
-
-  Stream stream;
-  const std::string file_name(name);
-  Tiff tif = open_stream(stream, file_name, host.bytes() > (size_t{3} << 30) ? "wm8" : "wm");
-  bool good = tif != nullptr;
-  for (int64_t i = 0; i < pages && good; ++i) {
-    set_fields(tif.get(), h, w, c, bits, t == DType::float32);
-    std::vector<std::byte> samples = stored_samples(host.slice(i, i + 1), bits, name);
-    uint32_t rows = 0;
-    TIFFGetField(tif.get(), TIFFTAG_ROWSPERSTRIP, &rows);
-    const size_t row_bytes = static_cast<size_t>(w * c) * static_cast<size_t>(bits / 8);
-    for (int64_t y = 0; y < h && good; y += rows) {
-      const auto bytes = static_cast<tmsize_t>(row_bytes * static_cast<size_t>(std::min<int64_t>(rows, h - y)));
-      good = TIFFWriteEncodedStrip(tif.get(), static_cast<uint32_t>(y / rows),
-                                   samples.data() + static_cast<size_t>(y) * row_bytes, bytes) == bytes;
-    }
-    good = good && TIFFWriteDirectory(tif.get());
-  }
-  tif.reset();
-  if (!good || stream.error[0]) throw InternalError("{}: libtiff: {}", name, stream.error.data());
-  return std::move(stream.out);
-}
-
-void write_tiff(const std::filesystem::path& path, const Tensor& image) { write_file(path, encode_tiff(image, path.string())); }
 
 }  // namespace glia
