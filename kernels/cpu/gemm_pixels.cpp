@@ -177,7 +177,9 @@ Plan plan_of(const PixelSum& s) {
 // One row of packed x: for q in [0, count) the `width` elements from (q stride_w + dw) x_pixel + start on; zeros outside the row.
 void pack_x_row(const PixelSum& s, const float* row, const Panel& panel, float* to) {
   const D d;
-  const int64_t size = s.w * s.x_pixel, step = s.stride_w * s.x_pixel, origin = panel.strip->dw * s.x_pixel + panel.start;
+  // x may point to a group of channels in the middle of a pixel: after the group's last number memory may end.
+  const int64_t size = (s.w - 1) * s.x_pixel + s.channels;
+  const int64_t step = s.stride_w * s.x_pixel, origin = panel.strip->dw * s.x_pixel + panel.start;
   for (int64_t q = 0; q < s.q; ++q, to += panel.width) {
     const int64_t at = q * step + origin;
     if (at >= 0 && at + panel.width <= size) {

@@ -139,11 +139,13 @@ void mapped_copy_of(const AxisMap& map, const void* constant, const Tensor& x, T
   parallel_for(rows.count, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t source_of_row = source_row(map, rows.axes, r);
-      const T* u = from + source_of_row * in_row;
       T* v = to + r * out_row;
-      if (source_of_row < 0) {
+      if (source_of_row < 0) {  // x may be empty: no pointer into it
         std::fill_n(v, out_row, value);
-      } else if (scattered) {
+        continue;
+      }
+      const T* u = from + source_of_row * in_row;
+      if (scattered) {
         for (size_t i = 0; i < source.size(); ++i) v[i] = source[i] < 0 ? value : u[source[i]];
       } else {
         for (const Segment& s : segments) {
