@@ -1,0 +1,40 @@
+#pragma once
+// Stacks that a CUDA thread can stop on and go on from. On x86-64 a switch is fourteen instructions; elsewhere ucontext does it.
+#include <cstddef>
+#include <memory>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+
+namespace gpu::emulator {
+
+#if defined(__x86_64__)
+using Context = void*;  // a stopped stack's pointer; the registers that a call must keep lie there
+#else
+using Context = ucontext_t*;  // lives in its Fiber
+#endif
+
+struct Fiber {
+  explicit Fiber(size_t stack_bytes);  // mapped, with a guard page below
+  Fiber();                             // stands for the OS thread's own stack
+  ~Fiber();
+  Fiber(const Fiber&) = delete;
+
+  Context context{};  // where it stopped
+  char* stack = nullptr;
+  size_t stack_bytes = 0;
+  void* mapping = nullptr;
+  size_t mapping_bytes = 0;
+  void* sanitizer = nullptr;  // ASan's fake stack, or TSan's fiber
+#if !defined(__x86_64__)
+  ucontext_t registers;
+#endif
+};
+
+// Goes on with `to` and comes back when somebody switches to `from`. The first switch to a fiber calls fiber_main, which never
+// returns. All switches of one fiber happen on one OS thread.
+void switch_fiber(Fiber& from, Fiber& to);
+[[noreturn]] void fiber_main();  // block.cpp
+
+}  // namespace gpu::emulator
