@@ -16,12 +16,12 @@ using namespace cuda_names;  // dim3, cudaError_t
 namespace gpu::inline device_side {
 #endif
 
-// A dim3, or a count of any integer type. A count that does not fit becomes 0, which the launch refuses.
+// A dim3, or a count of any integer type. A negative count, or one that does not fit, becomes one that every launch refuses.
 struct Extent {
   Extent(dim3 size_) : size(size_) {}
   template <class Integer>
     requires std::is_integral_v<Integer>
-  Extent(Integer n) : size(n > 0 && static_cast<unsigned long long>(n) <= 0xffffffffu ? static_cast<unsigned>(n) : 0u) {}
+  Extent(Integer n) : size(n >= 0 && static_cast<unsigned long long>(n) <= ~0u ? static_cast<unsigned>(n) : ~0u) {}
 
   dim3 size;
 };

@@ -121,7 +121,6 @@ inline Thread& Block::start_next_thread(Fiber& fiber) {
   thread.fiber = &fiber;
   thread.waiting = nullptr;
   thread.copies = nullptr;
-  thread.warp_epoch = 0;
   resume(thread);
   return thread;
 }
@@ -240,7 +239,7 @@ bool Block::next_block() {
   if (order_ == Order::random)
     for (unsigned i = count_; i > 1; --i) std::swap(start_order_[i - 1], start_order_[random_.below(i)]);
   clear_shared();
-  if (race_hooks) race_hooks->new_block(arena_, kBlockShared);
+  if (race_hooks) race_hooks->new_block();
   return true;
 }
 

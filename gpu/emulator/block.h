@@ -33,7 +33,6 @@ struct alignas(64) Thread {
   const char* waiting = nullptr;  // for what, null when it runs, is ready or has returned
   Site site;                      // where it waits
   AsyncCopies* copies = nullptr;  // null until it starts one
-  unsigned warp_epoch = 0;        // __syncwarp passed, for the race checker
   uint16_t x = 0, y = 0, z = 0;
   uint16_t rank = 0;  // x fastest
   unsigned lane() const { return rank % 32u; }
@@ -59,6 +58,8 @@ struct Random {
   }
   unsigned below(unsigned n) { return static_cast<unsigned>((next() >> 32) * n >> 32); }
 };
+
+inline constexpr size_t kArena = 512 * 1024;  // bytes; larger than a block may use, for the gaps between arrays
 
 // One shared array of the running block.
 struct SharedArray {
@@ -86,8 +87,8 @@ class Block {
   void* dynamic_shared(size_t at_least);
   AsyncCopies& copies_of(Thread& thread);
 
-  const char* arena() const { return arena_; }
-  Thread* thread(unsigned rank) { return &threads_[rank]; }
+  const char* arena() const { return arena_; }  // kArena bytes
+  const KernelCall& call() const { return call_; }
 
  private:
   enum class Next { fresh, ready, nobody };
@@ -143,6 +144,7 @@ class Block {
 struct Current {
   Thread* thread = nullptr;
   Block* block = nullptr;
+  bool for_all_lanes = false;  // what runs is a warp function's work, and no single thread's
 };
 extern constinit thread_local Current current;
 
@@ -163,11 +165,12 @@ struct Allocation {
 };
 Allocation find_allocation(const void* p);  // begin == end: none
 
-// The race checker's ears; null unless the kernels were compiled for it (tsan_hooks.cpp).
+// The race checker's ears (race_checker.cpp); null unless the kernels were compiled for it (tsan_hooks.cpp).
 struct RaceHooks {
   void (*new_grid)();
-  void (*new_block)(const char* arena, size_t arena_bytes);
+  void (*new_block)();
   void (*block_barrier)();
+  void (*warp_barrier)(unsigned warp, unsigned mask);
   void (*fence)();
   void (*access)(const void* p, size_t bytes, bool write, bool atomic, Site site);
 };

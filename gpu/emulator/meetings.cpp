@@ -72,15 +72,16 @@ void Block::meet(unsigned mask, void* slot, WarpWork work, const char* name, Sit
   meeting->arrived |= 1u << lane;
   if (meeting->arrived != mask) return wait(name, site);
 
-  if (work) work(meeting->slots, mask);
+  if (work) {
+    current.for_all_lanes = true;
+    work(meeting->slots, mask);
+    current.for_all_lanes = false;
+  } else if (race_hooks) {  // __syncwarp orders memory; shuffles, votes and matrix work promise nothing
+    race_hooks->warp_barrier(me.warp(), mask);
+  }
   if (meeting != &meetings.back()) *meeting = meetings.back();
   meetings.pop_back();
-  const bool orders_memory = !work;  // __syncwarp does; shuffles, votes and matrix work promise nothing
-  for_each_lane(mask, [&](unsigned i) {
-    Thread& t = threads_[first + i];
-    t.warp_epoch += orders_memory;
-    if (i != lane) push_ready(&t);
-  });
+  for_each_lane(mask & ~(1u << lane), [&](unsigned i) { push_ready(&threads_[first + i]); });
   if (order_ == Order::random) {  // otherwise the last to arrive just goes on
     push_ready(&me);
     wait(name, site);

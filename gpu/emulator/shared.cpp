@@ -12,7 +12,7 @@
 namespace gpu::emulator {
 
 namespace {
-constexpr size_t kGap = 64, kArena = 512 * 1024;  // the arena is larger than a block may use, for the gaps
+constexpr size_t kGap = 64;
 constexpr int kFresh = 0xff;
 }  // namespace
 
