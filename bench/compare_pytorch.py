@@ -5,9 +5,9 @@
 
 Needs `pip install torch numpy` (and for `tuned`: Debian's libjemalloc2 and libomp5). The work is the UNet of recipes/study/unet.toml
 (zhixuhao's layers): a training step of batch 5 (forward, BCE, backward, Adam), inference of batch 1 and 5, 256x256, float32.
-PyTorch's modes: `default` is what a user gets after torch.set_num_threads; `tuned` is channels_last, fused Adam, LLVM's OpenMP,
-jemalloc and huge pages, its fastest setting for training. Each round runs every contender once, so that a busy moment hits all alike.
-PyTorch's memory is its peak less what importing it takes.
+PyTorch's modes: `default` is what a user gets after torch.set_num_threads; `tuned` is channels_last, fused Adam, LLVM's OpenMP with
+pinned threads, jemalloc that keeps its pages, and huge pages. Each round runs every contender once, so that a busy moment hits all
+alike. Memory is the process's peak; of PyTorch's, `base` is what importing it takes.
 """
 import argparse
 import glob
@@ -82,7 +82,7 @@ def torch_worker(mode, base, what, batch, threads):
     for _ in sys.stdin:
         start = time.perf_counter()
         step()
-        print(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": rss("VmHWM") - base_mb}), flush=True)
+        print(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": rss("VmHWM"), "base_mb": base_mb}), flush=True)
 
 
 def start_torch(mode, base, what, batch, threads):
@@ -91,7 +91,10 @@ def start_torch(mode, base, what, batch, threads):
         found = [sorted(glob.glob(p))[-1:] for p in ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/x86_64-linux-gnu/libomp.so.5",
                                                      "/usr/lib/llvm-*/lib/libomp.so*")]
         libraries = [p for group in (found[0], found[1] or found[2]) for p in group]
-        env |= {"LD_PRELOAD": ":".join(libraries), "THP_MEM_ALLOC_ENABLE": "1", "KMP_BLOCKTIME": "1"}
+        env |= {"LD_PRELOAD": ":".join(libraries), "THP_MEM_ALLOC_ENABLE": "1", "KMP_BLOCKTIME": "1",
+                "KMP_AFFINITY": "granularity=fine,compact,1,0", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+                "MALLOC_CONF": "oversize_threshold:0,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,"
+                               "muzzy_decay_ms:-1,thp:always"}
     worker = subprocess.Popen([sys.executable, __file__, "--worker", mode, str(base), what, str(batch), str(threads)], env=env,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     ready = worker.stdout.readline()
@@ -104,7 +107,7 @@ def run_torch(worker):
     worker.stdin.write("\n")
     worker.stdin.flush()
     answer = json.loads(worker.stdout.readline())
-    return answer["seconds"], answer["peak_mb"]
+    return answer["seconds"], answer["peak_mb"], answer["base_mb"]
 
 
 def run_glia(glia, base, what, batch, threads):
@@ -125,7 +128,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=WORK, default=list(WORK))
     parser.add_argument("--modes", nargs="+", choices=["default", "tuned"], default=["default", "tuned"])
     args = parser.parse_args()
-    print(f"| UNet base {args.base}, 256x256, {args.threads} threads | Glia s | Glia MB | against | PyTorch s | PyTorch MB | speed | memory |")
+    print(f"| UNet base {args.base}, 256x256, {args.threads} threads | Glia s | Glia MB | against | PyTorch s | PyTorch MB (base) | speed | memory |")
     print("|---|---|---|---|---|---|---|---|")
     for name in args.only:
         what, batch = WORK[name]
@@ -139,8 +142,8 @@ def main():
         for mode, (worker, version) in workers.items():
             worker.stdin.close()
             worker.wait()
-            (gs, gm), (ts, tm) = median["glia"], median[mode]
-            print(f"| {name} | {gs:.3f} | {gm:.0f} | PyTorch {version} {mode} | {ts:.3f} | {tm:.0f} | {ts / gs:.2f} | {gm / tm:.2f} |", flush=True)
+            (gs, gm), (ts, tm, tb) = median["glia"], median[mode]
+            print(f"| {name} | {gs:.3f} | {gm:.0f} | PyTorch {version} {mode} | {ts:.3f} | {tm:.0f} ({tb:.0f}) | {ts / gs:.2f} | {gm / tm:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
