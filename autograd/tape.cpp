@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <unordered_set>
 
-#include "kernels/accumulate.h"
+#include "kernels/optimizer.h"
 
 namespace glia {
 namespace {
@@ -12,6 +12,11 @@ using Edge = std::shared_ptr<GradRecord>;
 
 thread_local bool recording = true;
 thread_local OpObserver* observer = nullptr;
+
+void accumulate(Tensor& into, const Tensor& x) {
+  GLIA_CHECK(same_shape(into, x), "backward: a gradient of {} into one of {}", x.shape(), into.shape());
+  AddInPlace::forward.pick(into.device(), into.dtype())({}, x, into);
+}
 
 // Depth-first post-order without recursion, so that a deep network cannot overflow the stack.
 std::vector<Edge> topological_order(const Edge& root) {

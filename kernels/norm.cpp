@@ -41,19 +41,12 @@ std::array<TensorSpec, 3> LayerNorm::infer(const Tensor& x, const Tensor& gamma,
   return {{{x.shape(), x.dtype()}, {leading, x.dtype()}, {leading, x.dtype()}}};
 }
 
-void update_running_stats(const Tensor& mean, const Tensor& variance, int64_t count, double momentum, bool unbiased,
-                          const Tensor& running_mean, const Tensor& running_variance) {
+void update_running_stats(const RunningStats& op, const Tensor& mean, const Tensor& variance, const Tensor& running_mean,
+                          const Tensor& running_variance) {
   GLIA_CHECK(same_shape(mean, running_mean) && same_shape(variance, running_variance) && same_shape(mean, variance),
-             "update_running_stats: mean {} and variance {} into {} and {}", mean.shape(), variance.shape(), running_mean.shape(),
+             "running_stats: mean {} and variance {} into {} and {}", mean.shape(), variance.shape(), running_mean.shape(),
              running_variance.shape());
-  const double correction = unbiased && count > 1 ? double(count) / double(count - 1) : 1;
-  dispatch_floating(mean.dtype(), "update_running_stats", [&]<class T>(T) {
-    for (int64_t c = 0; c < mean.size(); ++c) {
-      T &m = running_mean.data<T>()[c], &v = running_variance.data<T>()[c];
-      m = T((1 - momentum) * double(m) + momentum * double(mean.data<T>()[c]));
-      v = T((1 - momentum) * double(v) + momentum * correction * double(variance.data<T>()[c]));
-    }
-  });
+  RunningStats::forward.pick(mean.device(), mean.dtype())(op, mean, variance, running_mean, running_variance);
 }
 
 }  // namespace glia

@@ -32,8 +32,17 @@ struct BatchNorm {
 // running = (1 - momentum) running + momentum new, from the mean and biased variance of `count` values per channel. `momentum` is
 // the weight of the new value (PyTorch 0.1; Keras' 0.99 is 0.01 here). `unbiased` stores n/(n-1) times the variance, as PyTorch
 // does; Keras stores the biased one.
-void update_running_stats(const Tensor& mean, const Tensor& variance, int64_t count, double momentum, bool unbiased,
-                          const Tensor& running_mean, const Tensor& running_variance);
+struct RunningStats {
+  int64_t count = 1;
+  double momentum = 0.1;
+  bool unbiased = true;
+  double correction() const { return unbiased && count > 1 ? double(count) / double(count - 1) : 1; }
+  using Forward = void(const RunningStats&, const Tensor& mean, const Tensor& variance, const Tensor& running_mean,
+                       const Tensor& running_variance);
+  static const Variants<Forward> forward;
+};
+void update_running_stats(const RunningStats& op, const Tensor& mean, const Tensor& variance, const Tensor& running_mean,
+                          const Tensor& running_variance);
 
 // Outputs y, mean (N, groups), variance (N, groups).
 struct GroupNorm {
@@ -66,6 +75,7 @@ struct LayerNorm {
 namespace reference {
 BatchNorm::Forward batch_norm;
 BatchNorm::Backward batch_norm_backward;
+RunningStats::Forward running_stats;
 GroupNorm::Forward group_norm;
 GroupNorm::Backward group_norm_backward;
 LayerNorm::Forward layer_norm;
@@ -84,6 +94,8 @@ inline constexpr Variants<BatchNorm::Forward> BatchNorm::forward{
     .name = "batch_norm", .reference = reference::batch_norm, .cpu = cpu::batch_norm};
 inline constexpr Variants<BatchNorm::Backward> BatchNorm::backward{
     .name = "batch_norm_backward", .reference = reference::batch_norm_backward, .cpu = cpu::batch_norm_backward};
+inline constexpr Variants<RunningStats::Forward> RunningStats::forward{.name = "running_stats",
+                                                                       .reference = reference::running_stats};
 inline constexpr Variants<GroupNorm::Forward> GroupNorm::forward{
     .name = "group_norm", .reference = reference::group_norm, .cpu = cpu::group_norm};
 inline constexpr Variants<GroupNorm::Backward> GroupNorm::backward{

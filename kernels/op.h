@@ -71,10 +71,10 @@ struct Variants {
     Signature* body = nullptr;
     if (device.kind == DeviceKind::cuda) {
       body = choice == KernelChoice::vendor && vendor ? vendor : cuda;
-    } else if (choice == KernelChoice::reference || dtype == DType::float64) {
-      body = reference;
     } else if (device.kind == DeviceKind::emulated) {
       body = emulated;
+    } else if (choice == KernelChoice::reference || dtype == DType::float64) {
+      body = reference;
     } else {
       body = choice == KernelChoice::vendor && onednn ? onednn : cpu ? cpu : reference;
     }
@@ -82,6 +82,19 @@ struct Variants {
     return body;
   }
 };
+
+// Marks small functions that kernels call too.
+#if defined(__CUDACC__)
+#define GLIA_HOST_DEVICE __host__ __device__
+#else
+#define GLIA_HOST_DEVICE
+#endif
+
+#if defined(GLIA_WITH_CUDA)
+#define GLIA_CUDA(body) body
+#else
+#define GLIA_CUDA(body) nullptr
+#endif
 
 #if defined(GLIA_WITH_ONEDNN)
 #define GLIA_ONEDNN(body) body

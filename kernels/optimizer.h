@@ -55,6 +55,11 @@ struct SquaredNorm {
   static const Variants<Forward> forward;
 };
 
+struct AddInPlace {  // x += y: how a second gradient joins the first
+  using Forward = void(const AddInPlace&, const Tensor& y, Tensor& x);
+  static const Variants<Forward> forward;
+};
+
 struct ScaleInPlace {  // x *= factor
   double factor = 1;
   using Forward = void(const ScaleInPlace&, Tensor& x);
@@ -75,8 +80,8 @@ struct EmaStep {  // average = decay average + (1 - decay) x
 
 #define GLIA_OPTIMIZER_STEPS(X)                                                                                    \
   X(sgd_step, SgdStep)                                                                                             \
-  X(adam_step, AdamStep) X(rmsprop_step, RmspropStep) X(squared_norm, SquaredNorm) X(scale_in_place, ScaleInPlace) \
-      X(clamp_in_place, ClampInPlace) X(ema_step, EmaStep)
+  X(adam_step, AdamStep) X(rmsprop_step, RmspropStep) X(squared_norm, SquaredNorm) X(add_in_place, AddInPlace)     \
+      X(scale_in_place, ScaleInPlace) X(clamp_in_place, ClampInPlace) X(ema_step, EmaStep)
 #define GLIA_DECLARE_STEP(function, Op) \
   namespace reference {                 \
   Op::Forward function;                 \

@@ -34,25 +34,25 @@ namespace glia {
 namespace unary {
 
 template <class T>
-T sigmoid(T x) {  // never exponentiates a positive number
+GLIA_HOST_DEVICE T sigmoid(T x) {  // never exponentiates a positive number
   const T e = std::exp(-std::abs(x));
   return x >= 0 ? T(1) / (T(1) + e) : e / (T(1) + e);
 }
 
 // Hendrycks and Gimpel, "Gaussian error linear units" (2016): x Phi(x), or with tanh(sqrt(2/pi) (x + 0.044715 x^3)) for 2 Phi - 1.
 template <class T>
-T gelu_probability(T x, bool tanh_approximation) {
+GLIA_HOST_DEVICE T gelu_probability(T x, bool tanh_approximation) {
   if (tanh_approximation) return sigmoid(T(1.5957691216057308) * (x + T(0.044715) * x * x * x));  // (1 + tanh u) / 2 = sigmoid(2u)
   return T(0.5) * std::erfc(x * T(-0.7071067811865476));
 }
 
 template <class T>
-T gelu(T x, bool tanh_approximation) {
+GLIA_HOST_DEVICE T gelu(T x, bool tanh_approximation) {
   return x * gelu_probability(x, tanh_approximation);
 }
 
 template <class T>
-T gelu_slope(T x, bool tanh_approximation) {
+GLIA_HOST_DEVICE T gelu_slope(T x, bool tanh_approximation) {
   const T p = gelu_probability(x, tanh_approximation);
   if (!tanh_approximation) return p + x * T(0.3989422804014327) * std::exp(T(-0.5) * x * x);
   return p + x * p * (T(1) - p) * T(1.5957691216057308) * (T(1) + T(3 * 0.044715) * x * x);
@@ -83,10 +83,14 @@ void check(const Op& op) {
   };                                                                                                                  \
   namespace reference { Op::Forward function; Op::Backward function##_backward; }                                     \
   namespace cpu { Op::Forward function; Op::Backward function##_backward; }                                           \
+  namespace emulated { Op::Forward function; Op::Backward function##_backward; }                                      \
+  namespace cuda { Op::Forward function; Op::Backward function##_backward; }                                          \
   inline constexpr Variants<Op::Forward> Op::forward{                                                                 \
-      .name = #function, .reference = reference::function, .cpu = cpu::function};                                     \
+      .name = #function, .reference = reference::function, .cpu = cpu::function,                                      \
+      .emulated = emulated::function, .cuda = GLIA_CUDA(cuda::function)};                                             \
   inline constexpr Variants<Op::Backward> Op::backward{                                                               \
-      .name = #function "_backward", .reference = reference::function##_backward, .cpu = cpu::function##_backward};
+      .name = #function "_backward", .reference = reference::function##_backward, .cpu = cpu::function##_backward, \
+      .emulated = emulated::function##_backward, .cuda = GLIA_CUDA(cuda::function##_backward)};
 GLIA_UNARY_OPS(GLIA_DECLARE_UNARY)
 #undef GLIA_DECLARE_UNARY
 

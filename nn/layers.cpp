@@ -75,7 +75,8 @@ Tensor BatchNorm2d::operator()(const Tensor& x, Activation activation) {
   if (!training()) return apply(op, x, weight_, bias_, running_mean_, running_var_)[0];
   const auto [y, mean, variance] = apply(op, x, weight_, bias_, Tensor(), Tensor());
   const int64_t count = x.size() / x.dim(-1);
-  update_running_stats(mean, variance, count, options_.momentum, options_.unbiased, running_mean_, running_var_);
+  update_running_stats({.count = count, .momentum = options_.momentum, .unbiased = options_.unbiased}, mean, variance, running_mean_,
+                       running_var_);
   ++*batches_.data<int64_t>();
   return y;
 }

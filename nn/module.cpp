@@ -25,7 +25,11 @@ std::string list(const std::vector<std::string>& names) {
 
 }  // namespace
 
-Tensor to_checkpoint(const Tensor& t, Layout layout) { return layout == Layout::filter ? permuted(t, {0, 3, 1, 2}) : t.clone(); }
+Tensor to_checkpoint(const Tensor& t, Layout layout) {
+  const Tensor host = t.to(Device{});
+  if (layout == Layout::filter) return permuted(host, {0, 3, 1, 2});
+  return host.shares_data_with(t) ? host.clone() : host;
+}
 
 Tensor from_checkpoint(const Tensor& t, Layout layout) {
   return layout == Layout::filter && t.rank() == 4 ? permuted(t, {0, 2, 3, 1}) : t;
@@ -64,6 +68,18 @@ void Module::train(bool on) {
 
 void Module::initialize(uint64_t seed) {
   for (const NamedTensor& p : parameters()) glia::initialize(*p.tensor, p.rule.initializer, p.rule.fans, seed, p.name);
+}
+
+void Module::to(Device device) {
+  std::vector<NamedTensor> all = parameters();
+  for (const NamedTensor& b : buffers())
+    if (is_floating(b.tensor->dtype())) all.push_back(b);
+  for (const NamedTensor& t : all) {
+    Tensor moved = t.tensor->to(device);
+    moved.set_grad_record(t.tensor->grad_record());
+    *t.tensor = moved;
+  }
+  device_ = device;
 }
 
 void Module::set_random(uint64_t seed, int64_t step) {

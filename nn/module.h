@@ -58,12 +58,15 @@ class Module {
   void eval() { train(false); }
   bool training() const { return training_; }
 
-  // Draws all parameters anew by their rules.
+  // Draws all parameters anew by their rules. On the host: before to().
   void initialize(uint64_t seed);
+  // Moves parameters and buffers; counters (integer buffers) stay on the host. Before an optimizer takes the parameters.
+  void to(Device device);
+  Device device() const { return device_; }  // of the module that to() was called on
   // Names the random draws (dropout) of the next training step.
   void set_random(uint64_t seed, int64_t step);
 
-  // Parameters and buffers under their names, in the layout of checkpoints; new data.
+  // Parameters and buffers under their names, in the layout of checkpoints; new data, on the host.
   StateDict state_dict();
   // Copies in whatever the tree holds. DataError naming `source` (a file) that lists what is missing or misshapen; `strict` also
   // refuses names that the tree does not have, else they are returned.
@@ -93,6 +96,7 @@ class Module {
   std::vector<Child> children_;
   Draw draw_;
   bool training_ = true;
+  Device device_;
 };
 
 }  // namespace glia

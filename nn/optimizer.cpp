@@ -156,7 +156,7 @@ void Optimizer::require_gradients() {
 
 double Optimizer::grad_norm() {
   require_gradients();
-  Tensor sum(Shape{}, DType::float64);
+  Tensor sum(Shape{}, DType::float64, gradients_.device());
   run(SquaredNorm{}, gradients_, sum);
   return std::sqrt(sum.item());
 }
@@ -210,7 +210,7 @@ void Optimizer::step_run(const Run& r, double lr) {
 
 std::string Optimizer::first_non_finite(const Tensor& arena) const {
   for (const Part& part : parts_) {
-    Tensor sum(Shape{}, DType::float64);
+    Tensor sum(Shape{}, DType::float64, arena.device());
     const Tensor values = Tensor::view(arena, part.offset, {part.tensor->size()});
     run(SquaredNorm{}, values, sum);
     if (!std::isfinite(sum.item())) return part.name;

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "gpu/runtime.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -17,7 +18,11 @@ std::string to_string(Device device) {
 
 Device parse_device(std::string_view text) {
   Device device;
-  if (text == "auto" || text == "cpu") return device;
+  if (text == "cpu") return device;
+  if (text == "auto") {
+    if (const gpu::Runtime* runtime = gpu::cuda_runtime(); runtime && runtime->devices().count > 0) device.kind = DeviceKind::cuda;
+    return device;
+  }
   if (text == "emulated") {
     device.kind = DeviceKind::emulated;
   } else if (text.starts_with("cuda")) {
@@ -37,8 +42,16 @@ Device parse_device(std::string_view text) {
 }
 
 void require_available(Device device) {
-  if (device.kind != DeviceKind::cpu)
-    throw DeviceError("device {}: not built into this program; use --device cpu", to_string(device));
+  if (device.kind != DeviceKind::cuda) return;
+  const gpu::Runtime* runtime = gpu::cuda_runtime();
+  if (!runtime) throw DeviceError("device {}: this program was built without CUDA; use --device cpu", to_string(device));
+  const gpu::DeviceCount& found = runtime->devices();
+  if (found.count == 0)
+    throw DeviceError("device {}: {}; use --device cpu, or --device emulated to run the CUDA kernels on the CPU", to_string(device),
+                      found.reason);
+  if (device.index >= found.count)
+    throw DeviceError("device {}: this machine has {} CUDA device{}, numbered from 0", to_string(device), found.count,
+                      found.count == 1 ? "" : "s");
 }
 
 }  // namespace glia

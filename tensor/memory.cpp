@@ -1,35 +1,18 @@
-// The allocator behind tensor/memory.h.
-// Small blocks (below 64 KiB) come from the C++ heap; large ones from the arena: a reserved, huge-page advised range of
-// addresses in which free blocks are kept by address (to coalesce) and by size (best fit). Under a sanitizer every block
-// comes from the heap, so that overruns are seen.
+// The pools behind tensor/memory.h: notes on live blocks, counters, caps and guards, the same for every device.
 #include "tensor/memory.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdint>
+#include <array>
+#include <atomic>
 #include <map>
 #include <mutex>
-#include <new>
-#include <set>
 #include <vector>
 
 #include "tensor/error.h"
+#include "tensor/memory_source.h"
 
 namespace glia {
 namespace {
-
-constexpr size_t alignment = 64;
-constexpr size_t page = 4096;
-constexpr size_t large = 64 * 1024;
-constexpr size_t huge_page = size_t(2) << 20;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool use_arena = false;
-#else
-constexpr bool use_arena = true;
-#endif
 
 thread_local const char* scope_name = "tensor";
 
@@ -41,87 +24,26 @@ struct BlockNote {
   bool guarded;
 };
 
-size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-
 std::string megabytes(size_t bytes) { return fmt::format("{:.1f} MB", double(bytes) / 1e6); }
 
-// Invariants: free_by_address_ and free_by_size_ hold the same blocks; no two free blocks touch.
-class Arena {
+class Pool {
  public:
-  std::byte* take(size_t bytes) {
-    if (!base_ && !reserve()) return nullptr;
-    const auto found = free_by_size_.lower_bound({bytes, nullptr});
-    if (found == free_by_size_.end()) return nullptr;
-    auto [size, address] = *found;
-    remove(address, size);
-    if (size > bytes) insert(address + bytes, size - bytes);
-    return address;
-  }
+  Pool(std::unique_ptr<MemorySource> source, Device device) : source_(std::move(source)), device_(device) {}
 
-  void give(std::byte* address, size_t bytes) {
-    auto next = free_by_address_.lower_bound(address);
-    if (next != free_by_address_.end() && address + bytes == next->first) {
-      bytes += next->second;
-      remove(next->first, next->second);
-    }
-    next = free_by_address_.lower_bound(address);
-    if (next != free_by_address_.begin()) {
-      const auto [before, size] = *std::prev(next);
-      if (before + size == address) {
-        remove(before, size);
-        address = before;
-        bytes += size;
-      }
-    }
-    insert(address, bytes);
-  }
-
-  bool owns(const std::byte* p) const { return base_ && p >= base_ && p < base_ + size_; }
-
- private:
-  // Reserves addresses, not memory: as many as the machine has memory, less where the system refuses.
-  bool reserve() {
-    const auto physical = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    for (size_t want = round_up(physical, huge_page); want >= (size_t(256) << 20); want = round_up(want / 2, huge_page)) {
-      void* p = mmap(nullptr, want + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (p == MAP_FAILED) continue;
-      base_ = reinterpret_cast<std::byte*>(round_up(reinterpret_cast<uintptr_t>(p), huge_page));
-      size_ = want;
-      madvise(base_, size_, MADV_HUGEPAGE);
-      insert(base_, size_);
-      return true;
-    }
-    return false;
-  }
-
-  void insert(std::byte* address, size_t bytes) {
-    free_by_address_[address] = bytes;
-    free_by_size_.insert({bytes, address});
-  }
-  void remove(std::byte* address, size_t bytes) {
-    free_by_address_.erase(address);
-    free_by_size_.erase({bytes, address});
-  }
-
-  std::byte* base_ = nullptr;
-  size_t size_ = 0;
-  std::map<std::byte*, size_t> free_by_address_;
-  std::set<std::pair<size_t, std::byte*>> free_by_size_;
-};
-
-class HostAllocator {
- public:
-  std::byte* take(size_t bytes, const Shape& shape, DType dtype) {
+  std::byte* take(size_t bytes, const Shape& shape, DType dtype, bool guarded) {
     const std::lock_guard lock(mutex_);
-    if (guards_on_) return take_guarded(bytes, shape, dtype);
-    const size_t rounded = round_up(bytes, bytes >= large ? page : alignment);
+    const size_t rounded = round_up(bytes);
     if (limit_ && stats_.live_bytes + rounded > limit_) throw OutOfMemoryError(report(rounded, shape, dtype, "the limit"));
-    std::byte* p = nullptr;
-    if (use_arena && bytes >= large) p = arena_.take(rounded);
-    if (!p) p = static_cast<std::byte*>(::operator new(rounded, std::align_val_t(alignment), std::nothrow));
+    std::byte* p = source_->take(guarded ? framed(bytes) : rounded);
     if (!p) throw OutOfMemoryError(report(rounded, shape, dtype, "the system"));
-    live_[p] = {rounded, shape, dtype, scope_name, false};
-    stats_.live_bytes += rounded;
+    if (guarded) {
+      source_->set_bytes(p, guard_value, guard_bytes);
+      source_->set_bytes(p + guard_bytes, std::byte{0xFF}, bytes);
+      source_->set_bytes(p + guard_bytes + bytes, guard_value, guard_bytes);
+      p += guard_bytes;
+    }
+    live_[p] = {guarded ? bytes : rounded, shape, dtype, scope_name, guarded};
+    stats_.live_bytes += live_[p].bytes;
     stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
     stats_.allocations = live_.size();
     return p;
@@ -131,16 +53,14 @@ class HostAllocator {
     const std::lock_guard lock(mutex_);
     const auto found = live_.find(p);
     const BlockNote note = found->second;
-    const size_t bytes = note.bytes;
-    if (note.guarded) violations_ += broken_guards(p, bytes);
+    if (note.guarded) violations_ += broken_guards(p, note.bytes);
     live_.erase(found);
-    stats_.live_bytes -= bytes;
+    stats_.live_bytes -= note.bytes;
     stats_.allocations = live_.size();
-    if (note.guarded) return ::operator delete(p - guard_bytes, std::align_val_t(alignment));
-    if (arena_.owns(p)) {
-      arena_.give(p, bytes);
+    if (note.guarded) {
+      source_->give(p - guard_bytes, framed(note.bytes));
     } else {
-      ::operator delete(p, std::align_val_t(alignment));
+      source_->give(p, note.bytes);
     }
   }
 
@@ -156,10 +76,9 @@ class HostAllocator {
     const std::lock_guard lock(mutex_);
     limit_ = bytes;
   }
-  void set_guards(bool on) {
+  void forget_violations() {
     const std::lock_guard lock(mutex_);
-    guards_on_ = on;
-    if (on) violations_ = 0;
+    violations_ = 0;
   }
   int violations() {
     const std::lock_guard lock(mutex_);
@@ -170,30 +89,24 @@ class HostAllocator {
   }
 
  private:
-  static constexpr size_t guard_bytes = 64;
+  static constexpr size_t guard_bytes = 256;  // keeps the alignment of every device
   static constexpr std::byte guard_value{0xA5};
 
-  std::byte* take_guarded(size_t bytes, const Shape& shape, DType dtype) {
-    auto* block = static_cast<std::byte*>(::operator new(bytes + 2 * guard_bytes, std::align_val_t(alignment)));
-    std::byte* p = block + guard_bytes;
-    std::fill_n(block, guard_bytes, guard_value);
-    std::fill_n(p, bytes, std::byte{0xFF});
-    std::fill_n(p + bytes, guard_bytes, guard_value);
-    live_[p] = {bytes, shape, dtype, scope_name, true};
-    stats_.live_bytes += bytes;
-    return p;
+  size_t round_up(size_t bytes) const {
+    const size_t unit = source_->granularity(bytes);
+    return (bytes + unit - 1) / unit * unit;
   }
+  size_t framed(size_t bytes) const { return round_up(bytes + 2 * guard_bytes); }
 
-  static int broken_guards(const std::byte* p, size_t bytes) {
-    const auto intact = [](const std::byte* from) {
-      return std::all_of(from, from + guard_bytes, [](std::byte b) { return b == guard_value; });
-    };
-    return intact(p - guard_bytes) && intact(p + bytes) ? 0 : 1;
+  int broken_guards(const std::byte* p, size_t bytes) {
+    return source_->all_bytes(p - guard_bytes, guard_value, guard_bytes) && source_->all_bytes(p + bytes, guard_value, guard_bytes)
+               ? 0
+               : 1;
   }
 
   std::string report(size_t bytes, const Shape& shape, DType dtype, const char* refused_by) const {
-    std::string text = fmt::format("out of memory: {} {} {} ({}) was refused by {}; {} live", scope_name, to_string(shape),
-                                   name_of(dtype), megabytes(bytes), refused_by, megabytes(stats_.live_bytes));
+    std::string text = fmt::format("out of memory on {}: {} {} {} ({}) was refused by {}; {} live", to_string(device_), scope_name,
+                                   to_string(shape), name_of(dtype), megabytes(bytes), refused_by, megabytes(stats_.live_bytes));
     if (limit_) text += ", limit " + megabytes(limit_);
     std::vector<const BlockNote*> notes;
     for (const auto& [p, note] : live_) notes.push_back(&note);
@@ -208,35 +121,55 @@ class HostAllocator {
   }
 
   std::mutex mutex_;
-  Arena arena_;
+  std::unique_ptr<MemorySource> source_;
+  Device device_;
   std::map<std::byte*, BlockNote> live_;
   MemoryStats stats_;
   size_t limit_ = 0;
-  bool guards_on_ = false;
   int violations_ = 0;
 };
 
-HostAllocator& host() {
-  static auto* allocator = new HostAllocator;  // never destroyed: tensors in statics may outlive main
-  return *allocator;
+std::atomic<bool> guards_on{false};
+
+// Pools are never destroyed: tensors in statics may outlive main.
+Pool& host_pool() {
+  static auto* pool = new Pool(host_memory(), Device{});
+  return *pool;
+}
+
+// The pool of a device: made at its first use. One CUDA device a process (tensor/stream.h).
+Pool& pool_of(Device device) {
+  if (device.kind == DeviceKind::cpu) return host_pool();
+  static std::mutex mutex;
+  static std::array<Pool*, 3> pools{};
+  const std::lock_guard lock(mutex);
+  Pool*& pool = pools[static_cast<size_t>(device.kind)];
+  if (!pool) pool = new Pool(device_memory(device), device);
+  return *pool;
 }
 
 }  // namespace
 
-MemoryStats memory_stats() { return host().stats(); }
-void reset_peak_memory() { host().reset_peak(); }
-void set_memory_limit(size_t bytes) { host().set_limit(bytes); }
+MemoryStats memory_stats(Device device) { return pool_of(device).stats(); }
+void reset_peak_memory(Device device) { pool_of(device).reset_peak(); }
+void set_memory_limit(size_t bytes, Device device) { pool_of(device).set_limit(bytes); }
 
-void set_memory_guards(bool on) { host().set_guards(on); }
-int memory_guard_violations() { return host().violations(); }
+void set_memory_guards(bool on) {
+  guards_on = on;
+  if (!on) return;
+  host_pool().forget_violations();
+  pool_of({DeviceKind::emulated}).forget_violations();
+}
+int memory_guard_violations() { return host_pool().violations() + pool_of({DeviceKind::emulated}).violations(); }
 
 MemoryScope::MemoryScope(const char* name) : previous_(scope_name) { scope_name = name; }
 MemoryScope::~MemoryScope() { scope_name = previous_; }
+const char* memory_scope() { return scope_name; }
 
 std::shared_ptr<std::byte> allocate(size_t bytes, Device device, const Shape& shape, DType dtype) {
-  require_available(device);
   if (bytes == 0) return nullptr;
-  return {host().take(bytes, shape, dtype), [](std::byte* p) { host().give(p); }};
+  Pool& pool = pool_of(device);
+  return {pool.take(bytes, shape, dtype, guards_on), [&pool](std::byte* p) { pool.give(p); }};
 }
 
 }  // namespace glia

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tensor/stream.h"
+
 namespace glia {
 namespace {
 
@@ -35,7 +37,7 @@ Tensor::Tensor(const Shape& shape, DType dtype, Device device)
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   Tensor t(shape, dtype, device);
-  if (t.bytes()) std::memset(t.raw(), 0, t.bytes());
+  t.fill(0);
   return t;
 }
 
@@ -54,14 +56,16 @@ Tensor Tensor::view(const Tensor& arena, int64_t first, const Shape& shape) {
   return t;
 }
 
-void Tensor::check_access(DType wanted) const {
+void Tensor::check_access(DType wanted, bool on_host) const {
   GLIA_CHECK(defined_, "tensor: data of an absent tensor was asked for (an input that the op did not save?)");
   GLIA_CHECK(wanted == dtype_, "tensor: {} data read as {}, shape {}", name_of(dtype_), name_of(wanted), shape_);
-  GLIA_CHECK(device_.kind != DeviceKind::cuda, "tensor: data on {} read on the host", to_string(device_));
+  GLIA_CHECK(on_host == (device_.kind == DeviceKind::cpu), "tensor: {} {} on {} used by code for {}", name_of(dtype_), shape_,
+             to_string(device_), on_host ? "the host (a missing .to(Device{})?)" : "devices");
 }
 
 double Tensor::item() const {
   GLIA_CHECK(defined_ && size() == 1, "item: shape {}, want one element", shape_);
+  if (device_.kind != DeviceKind::cpu) return to(Device{}).item();
   double value = 0;
   dispatch_all(dtype_, [&](auto t) { value = convert<double>(*data<decltype(t)>()); });
   return value;
@@ -84,12 +88,13 @@ Tensor Tensor::slice(int64_t begin, int64_t end) const {
 
 Tensor Tensor::clone() const {
   Tensor t(shape_, dtype_, device_);
-  copy_bytes(t.raw(), raw(), bytes());
+  copy_memory(t.raw(), device_, raw(), device_, bytes());
   return t;
 }
 
 Tensor Tensor::cast(DType dtype) const {
   if (dtype == dtype_) return detach();
+  if (device_.kind != DeviceKind::cpu) return to(Device{}).cast(dtype).to(device_);
   Tensor t(shape_, dtype, device_);
   dispatch_all(dtype_, [&](auto from) {
     using From = decltype(from);
@@ -103,27 +108,35 @@ Tensor Tensor::cast(DType dtype) const {
 }
 
 Tensor Tensor::to(Device device) const {
-  if (device == device_) return *this;
-  require_available(device);
-  throw InternalError("tensor: no copy from {} to {}", to_string(device_), to_string(device));
+  if (!defined_ || device == device_) return *this;
+  Tensor t(shape_, dtype_, device);
+  copy_memory(t.raw(), device, raw(), device_, bytes());
+  return t;
 }
 
 void Tensor::copy_from(const Tensor& source) const {
   GLIA_CHECK(source.shape() == shape_ && source.dtype() == dtype_, "copy: {} {} into {} {}", name_of(source.dtype()),
              source.shape(), name_of(dtype_), shape_);
-  copy_bytes(raw(), source.raw(), bytes());
+  copy_memory(raw(), device_, source.raw(), source.device_, bytes());
 }
 
 void Tensor::fill(double value) const {
+  if (size() == 0) return;
   dispatch_all(dtype_, [&](auto t) {
     using T = decltype(t);
-    std::fill_n(data<T>(), size(), convert<T>(value));
+    const T element = convert<T>(value);
+    if (device_.kind == DeviceKind::cpu) {
+      std::fill_n(data<T>(), size(), element);
+    } else {
+      check(runtime_of(device_).fill(raw(), &element, sizeof(T), static_cast<size_t>(size()), compute_stream(device_)), device_);
+    }
   });
 }
 
 Tensor permuted(const Tensor& x, std::span<const int> axes) {
   const int rank = x.rank();
   GLIA_CHECK(static_cast<int>(axes.size()) == rank, "permute: {} axes for shape {}", axes.size(), x.shape());
+  GLIA_CHECK(x.device().kind == DeviceKind::cpu, "permute: {} on {}: the op Permute does it there", x.shape(), to_string(x.device()));
   std::array<int64_t, Shape::max_rank> in_stride{}, dims{}, stride{}, at{};
   int64_t running = 1;
   for (int i = rank - 1; i >= 0; --i) {

@@ -39,25 +39,31 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const { return device_; }
 
-  // Host pointer to the elements; throws when T is not the tensor's type. Null for an empty tensor.
+  // Pointer to the elements, null for an empty tensor; throws when T is not the tensor's type, or the tensor is not on the host.
   template <class T>
   T* data() const {
-    check_access(dtype_of<std::remove_const_t<T>>);
-    return reinterpret_cast<T*>(data_.get() + offset_);
+    check_access(dtype_of<std::remove_const_t<T>>, true);
+    return reinterpret_cast<T*>(raw());
+  }
+  // The same of a tensor that is on a device (emulated ones too): for the bodies of kernels/cuda.
+  template <class T>
+  T* device_data() const {
+    check_access(dtype_of<std::remove_const_t<T>>, false);
+    return reinterpret_cast<T*>(raw());
   }
   template <class T>
   std::span<T> values() const { return {data<T>(), static_cast<size_t>(size())}; }
-  std::byte* raw() const { return data_ ? data_.get() + offset_ : nullptr; }
+  std::byte* raw() const { return data_ ? data_.get() + offset_ : nullptr; }  // an address on device()
 
-  // The only element of a tensor of size 1, as double.
+  // The only element of a tensor of size 1, as double. Waits for the device.
   double item() const;
 
   Tensor reshape(const Shape& shape) const;               // same data; one dimension may be given by infer_dim
   Tensor slice(int64_t begin, int64_t end) const;         // rows [begin, end) of the first dimension, same data
   Tensor clone() const;                                   // new data
-  Tensor cast(DType dtype) const;                         // new data (same handle when the type is the same)
-  Tensor to(Device device) const;
-  void copy_from(const Tensor& source) const;             // same shape and type
+  Tensor cast(DType dtype) const;                         // new data (same handle when the type is the same); by the host
+  Tensor to(Device device) const;                         // new data (same handle when it is there); to the host it waits
+  void copy_from(const Tensor& source) const;             // same shape and type, any device
   void fill(double value) const;
   bool shares_data_with(const Tensor& other) const { return data_ && data_ == other.data_; }
 
@@ -74,7 +80,7 @@ class Tensor {
   static Tensor view(const Tensor& arena, int64_t first, const Shape& shape);
 
  private:
-  void check_access(DType wanted) const;
+  void check_access(DType wanted, bool on_host) const;
 
   std::shared_ptr<std::byte> data_;
   size_t offset_ = 0;  // bytes

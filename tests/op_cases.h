@@ -1,6 +1,7 @@
 #pragma once
 // The one case table of ops. Each case serves: values (every variant in float32 against the double reference), gradients (central
-// differences in double; float32 variants against double), memory guards and determinism over thread counts (tests/test_ops.cpp).
+// differences in double; float32 variants against double), memory guards and determinism over thread counts (tests/test_ops.cpp),
+// and the kernels of devices (tests/test_device_ops.cpp).
 //
 //   cases.push_back(op_case("3x3 stride 2", Conv2d{.stride = {2, 2}}, {normal({1, 7, 6, 3}), normal({4, 3, 3, 3}), absent()}));
 #include <functional>
@@ -42,6 +43,7 @@ struct OpCase {
   double tolerance = 2e-5;  // of float32 values, relative to the larger of |want| and the rms of want
   bool has_gradient = true;
   bool has_vendor = false;
+  bool on_device = false;  // has a body in kernels/cuda
 };
 
 namespace detail {
@@ -62,6 +64,7 @@ OpCase op_case(std::string label, Op op, std::vector<OpInput> inputs, double tol
   OpCase c{.op = Op::forward.name, .label = std::move(label), .inputs = std::move(inputs), .run = {}, .tolerance = tolerance};
   c.has_gradient = glia::detail::Differentiable<Op>;
   c.has_vendor = Op::forward.onednn != nullptr;
+  c.on_device = Op::forward.emulated != nullptr;
   c.run = [op](std::span<const Tensor> in) {
     return [&]<size_t... I>(std::index_sequence<I...>) {
       const auto out = apply(op, in[I]...);
@@ -80,6 +83,7 @@ OpCase op_case(std::string label, Op op, std::vector<OpInput> inputs, double tol
 template <class Op>
 OpCase op_list_case(std::string label, Op op, std::vector<OpInput> inputs) {
   OpCase c{.op = Op::forward.name, .label = std::move(label), .inputs = std::move(inputs), .run = {}};
+  c.on_device = Op::forward.emulated != nullptr;
   c.run = [op](std::span<const Tensor> in) { return std::vector<Tensor>{apply_list(op, in)}; };
   return c;
 }

@@ -23,6 +23,21 @@ const RegisterOpCases batch_norm([](OpCases& cases) {
   cases.push_back(op_case("mean 100", BatchNorm{}, {uniform(s, 99, 101), normal({20}), normal({20})}, 2e-4));
 });
 
+const RegisterOpCases running_stats([](OpCases& cases) {
+  for (const int64_t channels : {0, 1, 37}) {
+    const OpInput v = uniform({channels}, 0.5, 2);
+    OpCase c{.op = "running_stats", .label = std::to_string(channels), .inputs = {v, v, v, v}, .run = {}};
+    c.has_gradient = false;
+    c.on_device = RunningStats::forward.emulated != nullptr;
+    c.run = [](std::span<const Tensor> in) {
+      const Tensor mean = in[2].clone(), variance = in[3].clone();
+      update_running_stats({.count = 9, .momentum = 0.25}, in[0], in[1], mean, variance);
+      return std::vector<Tensor>{mean, variance};
+    };
+    cases.push_back(c);
+  }
+});
+
 const RegisterOpCases group_norm([](OpCases& cases) {
   for (const Shape& s : images)
     for (const int64_t groups : {int64_t(1), int64_t(4), std::max<int64_t>(s[-1], 1)}) {

@@ -10,6 +10,7 @@ template <class Op>
 OpCase step_case(std::string label, Op op, std::vector<OpInput> inputs, size_t constants, double tolerance = 2e-5) {
   OpCase c{.op = Op::forward.name, .label = std::move(label), .inputs = std::move(inputs), .run = {}, .tolerance = tolerance};
   c.has_gradient = false;
+  c.on_device = Op::forward.emulated != nullptr;
   c.run = [op, constants](std::span<const Tensor> in) {
     std::vector<Tensor> t(in.begin(), in.end());
     for (size_t i = constants; i < t.size(); ++i)
@@ -17,7 +18,7 @@ OpCase step_case(std::string label, Op op, std::vector<OpInput> inputs, size_t c
     const auto body = Op::forward.pick(t[0].device(), t[0].dtype());
     if constexpr (std::is_same_v<Op, SgdStep>) {
       body(op, t[0], t[1], t[2]);
-    } else if constexpr (std::is_same_v<Op, EmaStep>) {
+    } else if constexpr (std::is_same_v<Op, EmaStep> || std::is_same_v<Op, AddInPlace>) {
       body(op, t[0], t[1]);
     } else if constexpr (std::is_same_v<Op, ScaleInPlace> || std::is_same_v<Op, ClampInPlace>) {
       body(op, t[0]);
@@ -35,8 +36,9 @@ OpCase step_case(std::string label, Op op, std::vector<OpInput> inputs, size_t c
 OpCase norm_case(std::string label, const Shape& shape) {
   OpCase c{.op = SquaredNorm::forward.name, .label = std::move(label), .inputs = {normal(shape)}, .run = {}};
   c.has_gradient = false;
+  c.on_device = SquaredNorm::forward.emulated != nullptr;
   c.run = [](std::span<const Tensor> in) {
-    Tensor sum(Shape{}, DType::float64);
+    Tensor sum(Shape{}, DType::float64, in[0].device());
     SquaredNorm::forward.pick(in[0].device(), in[0].dtype())({}, in[0], sum);
     return std::vector<Tensor>{sum};
   };
@@ -59,6 +61,7 @@ void optimizer_cases(OpCases& cases) {
     cases.push_back(step_case("plain " + label, RmspropStep{.weight_decay = 0.1}, {x, x, v, absent(), absent()}, 1));
     cases.push_back(step_case("centered momentum " + label, RmspropStep{.momentum = 0.9}, {x, x, uniform({n}, 20, 30), x, x}, 1));
     cases.push_back(step_case(label, EmaStep{0.9}, {x, x}, 1));
+    cases.push_back(step_case(label, AddInPlace{}, {x, x}, 1));
     cases.push_back(step_case(label, ScaleInPlace{0.3}, {x}, 0));
     cases.push_back(step_case(label, ClampInPlace{0.5}, {x}, 0));
     cases.push_back(norm_case(label, {n}));

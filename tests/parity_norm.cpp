@@ -20,8 +20,10 @@ PARITY_OP(batch_norm) {
   c.check_grad("x", x, to_nchw);
   check_affine_gradients(c, gamma, beta);
   if (!op.train) return;
-  update_running_stats(mean, variance, x.size() / x.dim(-1), c.number("momentum", 0.1),
-                       c.text("running_var", "unbiased") == "unbiased", running_mean, running_variance);
+  update_running_stats({.count = x.size() / x.dim(-1),
+                        .momentum = c.number("momentum", 0.1),
+                        .unbiased = c.text("running_var", "unbiased") == "unbiased"},
+                       mean, variance, running_mean, running_variance);
   c.check("running_mean_new", running_mean);
   c.check("running_var_new", running_variance);
 }

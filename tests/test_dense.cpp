@@ -186,7 +186,7 @@ TEST_CASE("running statistics: biased and unbiased") {
   const Tensor mean = Tensor::full({2}, 3), variance = Tensor::full({2}, 8);
   for (const bool unbiased : {false, true}) {
     const Tensor m = Tensor::full({2}, 1), v = Tensor::full({2}, 2);
-    update_running_stats(mean, variance, 5, 0.25, unbiased, m, v);
+    update_running_stats({.count = 5, .momentum = 0.25, .unbiased = unbiased}, mean, variance, m, v);
     CHECK(m.data<float>()[1] == doctest::Approx(1.5));
     CHECK(v.data<float>()[1] == doctest::Approx(unbiased ? 4.0 : 3.5));
   }

@@ -133,6 +133,14 @@ void squared_norm(const SquaredNorm&, const Tensor& x, Tensor& sum) {
   *sum.data<double>() = total;
 }
 
+void add_in_place(const AddInPlace&, const Tensor& y, Tensor& x) {
+  const float* from = y.data<float>();
+  float* to = x.data<float>();
+  parallel_for(x.size(), grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+  });
+}
+
 void scale_in_place(const ScaleInPlace& op, Tensor& x) {
   float* p = x.data<float>();
   const auto factor = static_cast<float>(op.factor);
@@ -180,6 +188,7 @@ void rmsprop_step(const RmspropStep& op, const Tensor& g, Tensor& w, Tensor& v, 
   HWY_DYNAMIC_DISPATCH(rmsprop_step)(op, g, w, v, b, mean);
 }
 void squared_norm(const SquaredNorm& op, const Tensor& x, Tensor& sum) { HWY_DYNAMIC_DISPATCH(squared_norm)(op, x, sum); }
+void add_in_place(const AddInPlace& op, const Tensor& y, Tensor& x) { HWY_DYNAMIC_DISPATCH(add_in_place)(op, y, x); }
 void scale_in_place(const ScaleInPlace& op, Tensor& x) { HWY_DYNAMIC_DISPATCH(scale_in_place)(op, x); }
 void clamp_in_place(const ClampInPlace& op, Tensor& x) { HWY_DYNAMIC_DISPATCH(clamp_in_place)(op, x); }
 void ema_step(const EmaStep& op, const Tensor& x, Tensor& a) { HWY_DYNAMIC_DISPATCH(ema_step)(op, x, a); }

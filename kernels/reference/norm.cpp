@@ -147,4 +147,16 @@ void layer_norm_backward(const LayerNorm& op, const Tensor& x, const Tensor& gam
   });
 }
 
+void running_stats(const RunningStats& op, const Tensor& mean, const Tensor& variance, const Tensor& running_mean,
+                   const Tensor& running_variance) {
+  const double keep = 1 - op.momentum;
+  dispatch_floating(mean.dtype(), "running_stats", [&]<class T>(T) {
+    for (int64_t c = 0; c < mean.size(); ++c) {
+      T &m = running_mean.data<T>()[c], &v = running_variance.data<T>()[c];
+      m = T(keep * double(m) + op.momentum * double(mean.data<T>()[c]));
+      v = T(keep * double(v) + op.momentum * op.correction() * double(variance.data<T>()[c]));
+    }
+  });
+}
+
 }  // namespace glia::reference

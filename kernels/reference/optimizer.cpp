@@ -76,6 +76,12 @@ void squared_norm(const SquaredNorm&, const Tensor& x, Tensor& sum) {
   *sum.data<double>() = total;
 }
 
+void add_in_place(const AddInPlace&, const Tensor& y, Tensor& x) {
+  dispatch_floating(x.dtype(), "add_in_place", [&]<class T>(T) {
+    for (int64_t i = 0; i < x.size(); ++i) x.data<T>()[i] += y.data<T>()[i];
+  });
+}
+
 void scale_in_place(const ScaleInPlace& op, Tensor& x) {
   dispatch_floating(x.dtype(), "scale_in_place", [&]<class T>(T) {
     for (T& value : x.values<T>()) value *= T(op.factor);

@@ -1,0 +1,46 @@
+# The GPU: the emulator always, CUDA where nvcc is found (-DGLIA_CUDA=OFF leaves it out).
+option(GLIA_CUDA "CUDA, where nvcc is found" ON)
+set(GLIA_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "What nvcc compiles for")
+
+set(GLIA_WITH_CUDA OFF)
+if(GLIA_CUDA)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_ARCHITECTURES ${GLIA_CUDA_ARCHITECTURES})
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(GLIA_WITH_CUDA ON)
+    target_compile_definitions(glia_options INTERFACE GLIA_WITH_CUDA)
+    # CMake 3.25 knows no C++20 of nvcc 13, and says nothing. fmt 9 takes nvcc for a compiler without constexpr, and its consteval
+    # constructors fail there.
+    target_compile_options(glia_options INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr>")
+    target_compile_definitions(glia_options INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1;FMT_CONSTEVAL=>")
+    list(TRANSFORM GLIA_CUDA_ARCHITECTURES REPLACE "-.*" "" OUTPUT_VARIABLE numbers)
+    list(JOIN numbers "," numbers)
+  endif()
+endif()
+
+# gpu_kernels(TARGET FILES...): adds kernel files (.cu) to a library, compiled by the host's compiler for the emulator and, with
+# CUDA, by nvcc. One directory can hold a source under one language only, so the emulator compiles a file that includes the .cu.
+function(gpu_kernels target)
+  foreach(file ${ARGN})
+    cmake_path(ABSOLUTE_PATH file OUTPUT_VARIABLE source)
+    cmake_path(RELATIVE_PATH source BASE_DIRECTORY ${CMAKE_SOURCE_DIR} OUTPUT_VARIABLE relative)
+    set(copy ${CMAKE_BINARY_DIR}/emulated/${relative}.cpp)
+    file(CONFIGURE OUTPUT ${copy} CONTENT "#include \"${source}\"\n" @ONLY)
+    target_sources(${target} PRIVATE ${copy})
+    if(GLIA_WITH_CUDA)
+      target_sources(${target} PRIVATE ${source})
+    endif()
+  endforeach()
+endfunction()
+
+file(GLOB gpu_sources CONFIGURE_DEPENDS gpu/*.cpp gpu/emulator/*.cpp)
+add_library(glia_gpu STATIC ${gpu_sources})
+target_link_libraries(glia_gpu PUBLIC glia_options ${CMAKE_DL_LIBS})
+if(GLIA_WITH_CUDA)
+  target_compile_definitions(glia_gpu PRIVATE "GPU_COMPILED_ARCHITECTURES=${numbers}")
+  target_link_libraries(glia_gpu PUBLIC CUDA::cudart_static)
+endif()
+gpu_kernels(glia_gpu gpu/runtime.cu)
