@@ -1,7 +1,7 @@
 # CTest entries: each doctest suite and each end-to-end script is one, so that a failure names its part and two run at a time.
 # The suites are read from the sources: none can be forgotten, none is empty.
 set(suites "")
-foreach(source ${test_sources})
+foreach(source ${test_sources} ${device_test_sources})
   file(STRINGS ${source} lines REGEX "^TEST_SUITE(_BEGIN)?\\(\"[a-z]+\"")
   foreach(line ${lines})
     string(REGEX REPLACE "^[^\"]*\"([a-z]+)\".*" "\\1" suite "${line}")
