@@ -1,15 +1,19 @@
-# The GPU: the emulator always, CUDA where nvcc is found (-DGLIA_CUDA=OFF leaves it out).
-option(GLIA_CUDA "CUDA, where nvcc is found" ON)
+# The GPU: the emulator always, CUDA where nvcc is found (GLIA_CUDA).
+set(GLIA_CUDA ON CACHE STRING "CUDA: ON where nvcc is found, OFF, or REQUIRED")
 set(GLIA_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "What nvcc compiles for")
 
 set(GLIA_WITH_CUDA OFF)
 if(GLIA_CUDA)
   include(CheckLanguage)
   check_language(CUDA)
+  if(GLIA_CUDA STREQUAL REQUIRED AND NOT CMAKE_CUDA_COMPILER)
+    message(FATAL_ERROR "The preset cuda needs nvcc: install the CUDA toolkit, or put its bin/ on PATH")
+  endif()
   if(CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_ARCHITECTURES ${GLIA_CUDA_ARCHITECTURES})
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_SOURCE_DIR}/scripts/nvcc_with_report.sh)
     set(GLIA_WITH_CUDA ON)
     target_compile_definitions(glia_options INTERFACE GLIA_WITH_CUDA)
     # CMake 3.25 knows no C++20 of nvcc 13, and says nothing. fmt 9 takes nvcc for a compiler without constexpr, and its consteval
