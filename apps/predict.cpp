@@ -146,6 +146,7 @@ Command predict_command() {
               [options](Arguments& a) {
                 a.positional("CHECKPOINT", &options->checkpoint, "a checkpoint of glia train");
                 a.option("--images", &options->images, "images, folders of images, or data sets");
+                a.option("--image-folder", &options->data.images, "where the images of a COCO file are, if not beside it");
                 a.option("--out", &options->out, "the folder to write to", true);
                 a.option("--write", &options->kinds,
                          "some of labels, overlay, coco, submission, cells, rois, geojson, with commas");

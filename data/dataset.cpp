@@ -46,7 +46,7 @@ void attach_files(Dataset& dataset, std::vector<std::string> names, const fs::pa
                              root.string()));
     } else if (found == Found::missing) {
       faults.add(options.skip_corrupt ? Severity::drop : Severity::stop, "missing image",
-                 fmt::format("image '{}': no such file in {}; --images DIR names the folder", name, root.string()));
+                 fmt::format("image '{}': no such file in {}; --images DIR names the folder (predict: --image-folder DIR)", name, root.string()));
     } else {
       kept.push_back(std::move(sample));
     }
