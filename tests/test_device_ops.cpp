@@ -80,13 +80,12 @@ TEST_CASE("the order in which threads and blocks run, and when streams run, does
     const OpCase& c = *one;
     const auto in = cast_all(make_inputs(c), DType::float32);
     const Run want = run_case(c, in, KernelChoice::hand, device);
-    using Order = gpu::EmulatorConfig::Order;
     const auto compare = [&](const gpu::EmulatorConfig& config, const char* name) {
       const Emulation emulation(config);
       check_same_bits(c, run_case(c, in, KernelChoice::hand, device), want, name);
     };
-    compare({.order = Order::reverse}, "reverse");
-    for (const uint64_t seed : {1, 2, 3}) compare({.order = Order::random, .seed = seed, .deferred_streams = seed == 3}, "random");
+    compare({.order = gpu::Order::reverse}, "reverse");
+    for (const uint64_t seed : {1, 2, 3}) compare({.order = gpu::Order::random, .seed = seed, .deferred_streams = seed == 3}, "random");
   }
 }
 
