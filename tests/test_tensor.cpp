@@ -187,11 +187,36 @@ TEST_CASE("nearest names") {
 }
 
 TEST_CASE("devices by name") {
-  CHECK(parse_device("auto").kind == DeviceKind::cpu);
-  CHECK_THROWS_AS(parse_device("cuda:1"), DeviceError);
-  CHECK_THROWS_AS(parse_device("emulated"), DeviceError);
+  CHECK(parse_device("cpu") == Device{});
+  CHECK(parse_device("auto").kind != DeviceKind::emulated);
+  CHECK(parse_device("emulated").kind == DeviceKind::emulated);
+  CHECK_THROWS_AS(parse_device("cuda:99"), DeviceError);
   CHECK_THROWS_AS(parse_device("gpu"), UsageError);
   CHECK_THROWS_AS(parse_device("cuda:x"), UsageError);
+}
+
+TEST_CASE("tensors on the emulated device: copies, fills, guards, and no access from the host") {
+  const Device device{DeviceKind::emulated};
+  const Tensor host = Tensor::from<float>({2, 3}, {1, 2, 3, 4, 5, 6});
+  const Tensor there = host.to(device);
+  CHECK(there.device() == device);
+  CHECK_THROWS_AS(there.data<float>(), InternalError);
+  CHECK_THROWS_AS(host.device_data<float>(), InternalError);
+  const Tensor copy = there.slice(1, 2).clone().to(Device{});
+  CHECK(copy.data<float>()[0] == 4);
+  CHECK(Tensor::full({}, 2.5, DType::float32, device).item() == 2.5);
+  CHECK(Tensor::full({3}, -7, DType::int64, device).to(Device{}).data<int64_t>()[2] == -7);
+  CHECK(Tensor::zeros({5}, DType::uint8, device).to(Device{}).data<uint8_t>()[4] == 0);
+  CHECK(there.cast(DType::float64).to(Device{}).data<double>()[5] == 6);
+  const size_t live = memory_stats(device).live_bytes;
+  {
+    const Tensor more({1000}, DType::float32, device);
+    CHECK(memory_stats(device).live_bytes == live + 4000);
+  }
+  CHECK(memory_stats(device).live_bytes == live);
+  set_memory_limit(live + 4096, device);
+  CHECK_THROWS_AS(Tensor({2000}, DType::float32, device), OutOfMemoryError);
+  set_memory_limit(0, device);
 }
 
 TEST_SUITE_END();

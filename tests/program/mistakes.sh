@@ -30,7 +30,7 @@ printf '[solver]\nlr = "high"\n' >bad.toml
 expect 2 "bad.toml:2" "$GLIA" train bad.toml --data cells --out run
 printf '[solver\n' >broken.toml
 expect 2 "broken.toml" "$GLIA" train broken.toml --data cells --out run
-expect 7 "not built" "$GLIA" train unet --data cells --out run --device cuda
+expect 7 "device cuda:99:" "$GLIA" train unet --data cells --out run --device cuda:99
 expect 2 "device" "$GLIA" train unet --data cells --out run --device gpu
 absent run x
 
