@@ -40,6 +40,22 @@ function(gpu_kernels target)
   endforeach()
 endfunction()
 
+# gpu_race_kernels(TARGET FILES...): the same files for the emulator's race checker: instrumented as for the thread sanitizer, whose calls
+# gpu/emulator/race_build answers. A program that links TARGET first runs these instead of the plain ones.
+function(gpu_race_kernels target)
+  foreach(file ${ARGN})
+    cmake_path(ABSOLUTE_PATH file OUTPUT_VARIABLE source)
+    cmake_path(RELATIVE_PATH source BASE_DIRECTORY ${CMAKE_SOURCE_DIR} OUTPUT_VARIABLE relative)
+    set(copy ${CMAKE_BINARY_DIR}/race/${relative}.cpp)
+    file(CONFIGURE OUTPUT ${copy} CONTENT "#include \"${source}\"\n" @ONLY)
+    list(APPEND copies ${copy})
+  endforeach()
+  set_source_files_properties(${copies} PROPERTIES COMPILE_OPTIONS "-fsanitize=thread;-O1;-g1;-Wno-tsan")
+  file(GLOB hooks CONFIGURE_DEPENDS gpu/emulator/race_build/*.cpp)
+  add_library(${target} OBJECT EXCLUDE_FROM_ALL ${copies} ${hooks})
+  target_link_libraries(${target} PUBLIC glia_options)
+endfunction()
+
 file(GLOB gpu_sources CONFIGURE_DEPENDS gpu/*.cpp gpu/emulator/*.cpp)
 add_library(glia_gpu STATIC ${gpu_sources})
 target_link_libraries(glia_gpu PUBLIC glia_options ${CMAKE_DL_LIBS})
