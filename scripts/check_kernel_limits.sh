@@ -24,7 +24,7 @@ cat $reports | c++filt | awk -v limits="$limits" '
   }
   END {
     printf "%s", large
-    print kernels " kernels, of which " (bad ? "some break a limit" : "none spills or breaks a limit")
+    print kernels + 0 " kernels, of which " (bad ? "some break a limit" : "none spills or breaks a limit")
     if (!kernels) bad = 1
     exit bad
   }'
