@@ -81,14 +81,7 @@ ConvTranspose2d::Forward conv_transpose2d;
 ConvTranspose2d::Backward conv_transpose2d_backward;
 }  // namespace reference
 
-namespace cpu {
-
-Conv2d::Forward conv2d;
-Conv2d::Backward conv2d_backward;
-ConvTranspose2d::Forward conv_transpose2d;
-ConvTranspose2d::Backward conv_transpose2d_backward;
-
-// The algorithms among which the bodies above choose, for each pass of each convolution on its own: the first that is applicable.
+// Each pass of each convolution picks its algorithm on its own: the first of the list that is applicable.
 enum class ConvPass { forward, data_gradient, weight_gradient };
 
 // What happens to a result before it is stored: max(0, sum * scale + bias + residual); null: not wanted.
@@ -98,6 +91,13 @@ struct ConvEpilogue {
   const float* residual = nullptr;
   bool relu = false;
 };
+
+namespace cpu {
+
+Conv2d::Forward conv2d;
+Conv2d::Backward conv2d_backward;
+ConvTranspose2d::Forward conv_transpose2d;
+ConvTranspose2d::Backward conv_transpose2d_backward;
 
 struct ConvAlgorithm {
   const char* name;
@@ -114,6 +114,31 @@ void force_conv_algorithm(const ConvAlgorithm* algorithm);
 
 }  // namespace cpu
 
+// The algorithms of kernels/cuda, of which `applicable` also asks precision(). The epilogue's pointers are addresses on the device.
+struct DeviceConvAlgorithm {
+  const char* name;
+  bool (*applicable)(const ConvGeometry&, ConvPass);
+  void (*forward)(const ConvGeometry&, const Tensor& x, const Tensor& w, const ConvEpilogue&, const Tensor& y);
+  void (*data_gradient)(const ConvGeometry&, const Tensor& dy, const Tensor& w, const ConvEpilogue&, const Tensor& dx);
+  void (*weight_gradient)(const ConvGeometry&, const Tensor& x, const Tensor& dy, const Tensor& dw);
+};
+
+// One source compiled twice: conv2d() and the rest for each.
+#define GLIA_DECLARE_DEVICE_CONVOLUTIONS                                                    \
+  Conv2d::Forward conv2d;                                                                   \
+  Conv2d::Backward conv2d_backward;                                                         \
+  ConvTranspose2d::Forward conv_transpose2d;                                                \
+  ConvTranspose2d::Backward conv_transpose2d_backward;                                      \
+  std::span<const DeviceConvAlgorithm> conv_algorithms(); /* the last: always applicable */ \
+  void force_conv_algorithm(const DeviceConvAlgorithm* algorithm);
+namespace emulated {
+GLIA_DECLARE_DEVICE_CONVOLUTIONS
+}
+namespace cuda {
+GLIA_DECLARE_DEVICE_CONVOLUTIONS
+}
+#undef GLIA_DECLARE_DEVICE_CONVOLUTIONS
+
 namespace onednn {
 Conv2d::Forward conv2d;
 Conv2d::Backward conv2d_backward;
@@ -122,19 +147,32 @@ ConvTranspose2d::Backward conv_transpose2d_backward;
 }  // namespace onednn
 
 inline constexpr Variants<Conv2d::Forward> Conv2d::forward{
-    .name = "conv2d", .reference = reference::conv2d, .cpu = cpu::conv2d, .onednn = GLIA_ONEDNN(onednn::conv2d)};
-inline constexpr Variants<Conv2d::Backward> Conv2d::backward{.name = "conv2d_backward",
-                                                             .reference = reference::conv2d_backward,
-                                                             .cpu = cpu::conv2d_backward,
-                                                             .onednn = GLIA_ONEDNN(onednn::conv2d_backward)};
-inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{.name = "conv_transpose2d",
-                                                                             .reference = reference::conv_transpose2d,
-                                                                             .cpu = cpu::conv_transpose2d,
-                                                                             .onednn = GLIA_ONEDNN(onednn::conv_transpose2d)};
+    .name = "conv2d",
+    .reference = reference::conv2d,
+    .cpu = cpu::conv2d,
+    .onednn = GLIA_ONEDNN(onednn::conv2d),
+    .emulated = emulated::conv2d,
+    .cuda = GLIA_CUDA(cuda::conv2d)};
+inline constexpr Variants<Conv2d::Backward> Conv2d::backward{
+    .name = "conv2d_backward",
+    .reference = reference::conv2d_backward,
+    .cpu = cpu::conv2d_backward,
+    .onednn = GLIA_ONEDNN(onednn::conv2d_backward),
+    .emulated = emulated::conv2d_backward,
+    .cuda = GLIA_CUDA(cuda::conv2d_backward)};
+inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{
+    .name = "conv_transpose2d",
+    .reference = reference::conv_transpose2d,
+    .cpu = cpu::conv_transpose2d,
+    .onednn = GLIA_ONEDNN(onednn::conv_transpose2d),
+    .emulated = emulated::conv_transpose2d,
+    .cuda = GLIA_CUDA(cuda::conv_transpose2d)};
 inline constexpr Variants<ConvTranspose2d::Backward> ConvTranspose2d::backward{
     .name = "conv_transpose2d_backward",
     .reference = reference::conv_transpose2d_backward,
     .cpu = cpu::conv_transpose2d_backward,
-    .onednn = GLIA_ONEDNN(onednn::conv_transpose2d_backward)};
+    .onednn = GLIA_ONEDNN(onednn::conv_transpose2d_backward),
+    .emulated = emulated::conv_transpose2d_backward,
+    .cuda = GLIA_CUDA(cuda::conv_transpose2d_backward)};
 
 }  // namespace glia

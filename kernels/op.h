@@ -53,6 +53,12 @@ enum class KernelChoice { automatic, hand, vendor, reference };
 KernelChoice kernel_choice();
 void set_kernel_choice(KernelChoice choice);
 
+// What matrix products and convolutions of float32 tensors compute in on devices. exact and fp32: float32 (fp32, the default, leaves
+// room for algorithms that reorder sums). tf32, bf16: factors rounded to these on their way into the tensor cores, sums in float32.
+enum class Precision { exact, fp32, tf32, bf16 };
+Precision precision();
+void set_precision(Precision precision);
+
 // One slot per implementation of a function. Absent ones are null. `emulated` and `cuda` are one source compiled twice.
 template <class Signature>
 struct Variants {

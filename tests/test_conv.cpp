@@ -67,7 +67,7 @@ TEST_CASE("every algorithm of the convolutions gives the reference's values and 
     }
   }
   CHECK(names.size() == cpu::conv_algorithms().size());
-  CHECK(cpu::conv_algorithms().back().applicable({}, cpu::ConvPass::forward));
+  CHECK(cpu::conv_algorithms().back().applicable({}, ConvPass::forward));
 }
 
 TEST_CASE("convolutions say what does not fit") {
