@@ -37,26 +37,30 @@ struct MaskedDropout {
 // Dropout keeps element i where the upper 24 bits of its random word are at least this.
 uint32_t dropout_threshold(double p);
 
-namespace reference {
-Dropout::Forward dropout;
-Dropout::Backward dropout_backward;
-MaskedDropout::Forward masked_dropout;
-MaskedDropout::Backward masked_dropout_backward;
-}  // namespace reference
-namespace cpu {
-Dropout::Forward dropout;
-Dropout::Backward dropout_backward;
-MaskedDropout::Forward masked_dropout;
-MaskedDropout::Backward masked_dropout_backward;
-}  // namespace cpu
+#define GLIA_DECLARE_DROPOUT(space)           \
+  namespace space {                           \
+  Dropout::Forward dropout;                   \
+  Dropout::Backward dropout_backward;         \
+  MaskedDropout::Forward masked_dropout;      \
+  MaskedDropout::Backward masked_dropout_backward; \
+  }
+GLIA_DECLARE_DROPOUT(reference)
+GLIA_DECLARE_DROPOUT(cpu)
+GLIA_DECLARE_DROPOUT(emulated)
+GLIA_DECLARE_DROPOUT(cuda)
+#undef GLIA_DECLARE_DROPOUT
 
 inline constexpr Variants<Dropout::Forward> Dropout::forward{
-    .name = "dropout", .reference = reference::dropout, .cpu = cpu::dropout};
+    .name = "dropout", .reference = reference::dropout, .cpu = cpu::dropout,
+    .emulated = emulated::dropout, .cuda = GLIA_CUDA(cuda::dropout)};
 inline constexpr Variants<Dropout::Backward> Dropout::backward{
-    .name = "dropout_backward", .reference = reference::dropout_backward, .cpu = cpu::dropout_backward};
+    .name = "dropout_backward", .reference = reference::dropout_backward, .cpu = cpu::dropout_backward,
+    .emulated = emulated::dropout_backward, .cuda = GLIA_CUDA(cuda::dropout_backward)};
 inline constexpr Variants<MaskedDropout::Forward> MaskedDropout::forward{
-    .name = "masked_dropout", .reference = reference::masked_dropout, .cpu = cpu::masked_dropout};
+    .name = "masked_dropout", .reference = reference::masked_dropout, .cpu = cpu::masked_dropout,
+    .emulated = emulated::masked_dropout, .cuda = GLIA_CUDA(cuda::masked_dropout)};
 inline constexpr Variants<MaskedDropout::Backward> MaskedDropout::backward{
-    .name = "masked_dropout_backward", .reference = reference::masked_dropout_backward, .cpu = cpu::masked_dropout_backward};
+    .name = "masked_dropout_backward", .reference = reference::masked_dropout_backward, .cpu = cpu::masked_dropout_backward,
+    .emulated = emulated::masked_dropout_backward, .cuda = GLIA_CUDA(cuda::masked_dropout_backward)};
 
 }  // namespace glia
