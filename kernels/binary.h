@@ -43,10 +43,14 @@ TensorSpec infer_binary(const char* op, const Tensor& a, const Tensor& b);
   };                                                                                                                  \
   namespace reference { Op::Forward function; Op::Backward function##_backward; }                                     \
   namespace cpu { Op::Forward function; Op::Backward function##_backward; }                                           \
+  namespace emulated { Op::Forward function; Op::Backward function##_backward; }                                      \
+  namespace cuda { Op::Forward function; Op::Backward function##_backward; }                                          \
   inline constexpr Variants<Op::Forward> Op::forward{                                                                 \
-      .name = #function, .reference = reference::function, .cpu = cpu::function};                                     \
+      .name = #function, .reference = reference::function, .cpu = cpu::function,                                      \
+      .emulated = emulated::function, .cuda = GLIA_CUDA(cuda::function)};                                             \
   inline constexpr Variants<Op::Backward> Op::backward{                                                               \
-      .name = #function "_backward", .reference = reference::function##_backward, .cpu = cpu::function##_backward};
+      .name = #function "_backward", .reference = reference::function##_backward, .cpu = cpu::function##_backward,    \
+      .emulated = emulated::function##_backward, .cuda = GLIA_CUDA(cuda::function##_backward)};
 GLIA_BINARY_OPS(GLIA_DECLARE_BINARY)
 #undef GLIA_DECLARE_BINARY
 

@@ -56,6 +56,10 @@ const std::vector<Pair> pairs{
     {{300, 130}, {130}},
     {{130}, {300, 1}},
     {{2, 1, 40, 1}, {2, 50, 40, 9}},
+    {{2, 50, 40, 16}, {16}},           // sums of many pixels
+    {{1}, {40000}},                    // of everything
+    {{2, 3, 64}, {2, 3, 1}},           // of short rows
+    {{2, 1, 40, 8}, {2, 50, 40, 8}},   // in the middle
 };
 
 template <class Op>
