@@ -80,47 +80,54 @@ struct Flip {
   static const Variants<Backward> backward;
 };
 
-namespace reference {
-Concat::Forward concat;
-Concat::Backward concat_backward;
-Slice::Forward slice;
-Slice::Backward slice_backward;
-Pad::Forward pad;
-Pad::Backward pad_backward;
-Permute::Forward permute;
-Permute::Backward permute_backward;
-Flip::Forward flip;
-Flip::Backward flip_backward;
-}  // namespace reference
+#define GLIA_DECLARE_SHAPE(space)       \
+  namespace space {                    \
+  Concat::Forward concat;               \
+  Concat::Backward concat_backward;     \
+  Slice::Forward slice;                 \
+  Slice::Backward slice_backward;       \
+  Pad::Forward pad;                     \
+  Pad::Backward pad_backward;           \
+  Permute::Forward permute;             \
+  Permute::Backward permute_backward;   \
+  Flip::Forward flip;                   \
+  Flip::Backward flip_backward;         \
+  }
+GLIA_DECLARE_SHAPE(reference)
+GLIA_DECLARE_SHAPE(cpu)
+GLIA_DECLARE_SHAPE(emulated)
+GLIA_DECLARE_SHAPE(cuda)
+#undef GLIA_DECLARE_SHAPE
 
-namespace cpu {
-Concat::Forward concat;
-Concat::Backward concat_backward;
-Slice::Forward slice;
-Slice::Backward slice_backward;
-Pad::Forward pad;
-Pad::Backward pad_backward;
-Permute::Forward permute;
-Permute::Backward permute_backward;
-Flip::Forward flip;
-Flip::Backward flip_backward;
-}  // namespace cpu
-
-inline constexpr Variants<Concat::Forward> Concat::forward{.name = "concat", .reference = reference::concat, .cpu = cpu::concat};
+inline constexpr Variants<Concat::Forward> Concat::forward{
+    .name = "concat", .reference = reference::concat, .cpu = cpu::concat,
+    .emulated = emulated::concat, .cuda = GLIA_CUDA(cuda::concat)};
 inline constexpr Variants<Concat::Backward> Concat::backward{
-    .name = "concat_backward", .reference = reference::concat_backward, .cpu = cpu::concat_backward};
-inline constexpr Variants<Slice::Forward> Slice::forward{.name = "slice", .reference = reference::slice, .cpu = cpu::slice};
+    .name = "concat_backward", .reference = reference::concat_backward, .cpu = cpu::concat_backward,
+    .emulated = emulated::concat_backward, .cuda = GLIA_CUDA(cuda::concat_backward)};
+inline constexpr Variants<Slice::Forward> Slice::forward{
+    .name = "slice", .reference = reference::slice, .cpu = cpu::slice,
+    .emulated = emulated::slice, .cuda = GLIA_CUDA(cuda::slice)};
 inline constexpr Variants<Slice::Backward> Slice::backward{
-    .name = "slice_backward", .reference = reference::slice_backward, .cpu = cpu::slice_backward};
-inline constexpr Variants<Pad::Forward> Pad::forward{.name = "pad", .reference = reference::pad, .cpu = cpu::pad};
+    .name = "slice_backward", .reference = reference::slice_backward, .cpu = cpu::slice_backward,
+    .emulated = emulated::slice_backward, .cuda = GLIA_CUDA(cuda::slice_backward)};
+inline constexpr Variants<Pad::Forward> Pad::forward{
+    .name = "pad", .reference = reference::pad, .cpu = cpu::pad,
+    .emulated = emulated::pad, .cuda = GLIA_CUDA(cuda::pad)};
 inline constexpr Variants<Pad::Backward> Pad::backward{
-    .name = "pad_backward", .reference = reference::pad_backward, .cpu = cpu::pad_backward};
+    .name = "pad_backward", .reference = reference::pad_backward, .cpu = cpu::pad_backward,
+    .emulated = emulated::pad_backward, .cuda = GLIA_CUDA(cuda::pad_backward)};
 inline constexpr Variants<Permute::Forward> Permute::forward{
-    .name = "permute", .reference = reference::permute, .cpu = cpu::permute};
+    .name = "permute", .reference = reference::permute, .cpu = cpu::permute,
+    .emulated = emulated::permute, .cuda = GLIA_CUDA(cuda::permute)};
 inline constexpr Variants<Permute::Backward> Permute::backward{
-    .name = "permute_backward", .reference = reference::permute_backward, .cpu = cpu::permute_backward};
-inline constexpr Variants<Flip::Forward> Flip::forward{.name = "flip", .reference = reference::flip, .cpu = cpu::flip};
+    .name = "permute_backward", .reference = reference::permute_backward, .cpu = cpu::permute_backward,
+    .emulated = emulated::permute_backward, .cuda = GLIA_CUDA(cuda::permute_backward)};
+inline constexpr Variants<Flip::Forward> Flip::forward{
+    .name = "flip", .reference = reference::flip, .cpu = cpu::flip,
+    .emulated = emulated::flip, .cuda = GLIA_CUDA(cuda::flip)};
 inline constexpr Variants<Flip::Backward> Flip::backward{
-    .name = "flip_backward", .reference = reference::flip_backward, .cpu = cpu::flip_backward};
+    .name = "flip_backward", .reference = reference::flip_backward, .cpu = cpu::flip_backward,
+    .emulated = emulated::flip_backward, .cuda = GLIA_CUDA(cuda::flip_backward)};
 
 }  // namespace glia

@@ -16,8 +16,10 @@ void concat_cases(OpCases& cases) {
   add("one part", 0, {normal({4})});
   add("an empty part", 0, {normal({5, 3}), normal({0, 3}), normal({1, 3})});
   add("nothing", 1, {normal({0, 2}), normal({0, 3})});
+  add("many channels of many pixels", -1, {normal({1, 40, 50, 8}), normal({1, 40, 50, 12})});
   add("a part without gradient", 1, {normal({4, 2}), constant(normal({4, 3})), constant(normal({4, 1})), normal({4, 5})});
   add("integers", 0, {integers({3, 4}, 9), integers({2, 4}, 9)});
+  add("bytes", 1, {mask({30, 40, 2}), mask({30, 7, 2})});
 }
 
 void slice_cases(OpCases& cases) {
@@ -32,6 +34,12 @@ void slice_cases(OpCases& cases) {
   add("central crop", centre_crop({2, 9, 12, 5}, 6, 5), {2, 9, 12, 5});
   add("channels", slice_of({2, 4, 4, 40}, -1, 8, 40), {2, 4, 4, 40});
   add("rows", slice_of({300, 70}, 0, 20, 290), {300, 70});
+  add("step 3 in the middle", {.start = {0, 2, 0}, .stop = {2, 17, 8}, .step = {1, 3, 1}}, {2, 19, 8});
+  for (const OpInput& x : {integers({5, 9, 6}, 99), mask({5, 9, 6})}) {
+    cases.push_back(op_case(x.kind == OpInput::Kind::mask ? "bytes" : "integers",
+                            Slice{.start = {1, 2, 2}, .stop = {4, 9, 6}, .step = {1, 2, 1}}, {x}));
+    cases.back().has_gradient = false;
+  }
 }
 
 void pad_cases(OpCases& cases) {
@@ -44,7 +52,12 @@ void pad_cases(OpCases& cases) {
     add("crop to nothing", {{{-2, -1}, {0, 0}}, mode}, {3, 4});
     add("no pads", {{{0, 0}, {0, 0}}, mode}, {3, 4});
     add("a list", {{{3, 0}}, mode, -2}, {9});
+    add("crop and pad", {{{-2, 1}, {2, -3}, {0, 0}}, mode}, {6, 7, 4});
   }
+  cases.push_back(op_case("bytes", Pad{{{1, 2}, {0, 3}, {0, 0}}, PadMode::constant, 7}, {mask({3, 9, 4})}));
+  cases.back().has_gradient = false;
+  cases.push_back(op_case("integers", Pad{{{1, 2}, {2, 3}}, PadMode::constant, -1}, {integers({3, 9}, 99)}));
+  cases.back().has_gradient = false;
   add("nothing", {{{2, 1}, {0, 1}}, PadMode::constant, 3}, {0, 2});
   add("one element", {{{2, 1}}, PadMode::edge}, {1});
   add("edges far outside", {{{30, 0}, {0, 20}}, PadMode::edge}, {4, 5});
@@ -60,6 +73,10 @@ void permute_cases(OpCases& cases) {
   add({1, 33, 19, 40}, {0, 3, 1, 2});
   add({37, 45}, {1, 0});
   add({4, 5, 6, 7}, {1, 0, 2, 3});
+  add({4, 5, 8}, {1, 0, 2});
+  add({1, 70, 60, 3}, {0, 3, 1, 2});
+  add({3, 4200}, {1, 0});
+  add({70, 2, 65}, {2, 1, 0});
   add({4, 5, 6}, {0, 1, -1});
   add({2, 3, 2, 3, 2, 4}, {5, 0, 4, 1, 3, 2});
   add({1, 64, 1, 5}, {3, 2, 0, 1});
@@ -67,6 +84,8 @@ void permute_cases(OpCases& cases) {
   add({}, {});
   add({0, 4}, {1, 0});
   cases.push_back(op_case("integers", Permute{.axes = {1, 0}}, {integers({17, 18}, 99)}));
+  cases.back().has_gradient = false;
+  cases.push_back(op_case("many bytes", Permute{.axes = {1, 0}}, {mask({130, 70})}));
   cases.back().has_gradient = false;
   cases.push_back(op_case("bytes", Permute{.axes = {2, 0, 1}}, {mask({5, 17, 3})}));
   cases.back().has_gradient = false;
@@ -78,6 +97,7 @@ void flip_cases(OpCases& cases) {
   };
   add({2, 5, 7, 16}, {1, 2});
   add({2, 5, 7, 3}, {2});
+  add({2, 5, 7, 4}, {0, 1, 2, 3});
   add({2, 5, 7, 3}, {-3});
   add({9}, {0});
   add({1}, {0});
