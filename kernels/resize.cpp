@@ -1,58 +1,22 @@
 #include "kernels/resize.h"
 
-#include <algorithm>
-#include <cmath>
-
 namespace glia {
-namespace {
 
-void append_triangle(ResizeTaps& taps, double centre, double support, int64_t in) {
-  const auto low = std::max<int64_t>(static_cast<int64_t>(centre - support + 0.5), 0);
-  const auto high = std::min<int64_t>(static_cast<int64_t>(centre + support + 0.5), in);
-  double sum = 0;
-  const size_t first = taps.weight.size();
-  for (int64_t i = low; i < high; ++i) {
-    const double weight = std::max(0.0, 1 - std::abs((double(i) - centre + 0.5) / support));
-    taps.index.push_back(i);
-    taps.weight.push_back(weight);
-    sum += weight;
-  }
-  for (size_t k = first; k < taps.weight.size(); ++k) taps.weight[k] /= sum;
+ResizeAxis::ResizeAxis(const Resize& op, int axis, int64_t in_)
+    : mode(op.mode), align_corners(op.align_corners), antialias(op.antialias), in(in_), out(op.size[size_t(axis)]) {
+  const double factor = op.scale_factor[size_t(axis)];
+  scale = factor > 0 ? 1 / factor : double(in) / double(out);
 }
-
-void append_linear(ResizeTaps& taps, double source, int64_t in) {
-  const auto low = std::min(static_cast<int64_t>(source), in - 1);
-  const double fraction = source - double(low);
-  const bool one = low + 1 >= in || fraction == 0;
-  taps.index.push_back(low);
-  taps.weight.push_back(one ? 1 : 1 - fraction);
-  if (one) return;
-  taps.index.push_back(low + 1);
-  taps.weight.push_back(fraction);
-}
-
-}  // namespace
 
 ResizeTaps resize_taps(const Resize& op, int axis, int64_t in) {
-  const int64_t out = op.size[size_t(axis)];
-  const double factor = op.scale_factor[size_t(axis)];
-  const double scale = factor > 0 ? 1 / factor : double(in) / double(out);
+  const ResizeAxis a(op, axis, in);
   ResizeTaps taps;
-  for (int64_t o = 0; o < out; ++o) {
+  for (int64_t o = 0; o < a.out; ++o) {
     taps.begin.push_back(static_cast<int64_t>(taps.index.size()));
-    const double centre = (double(o) + 0.5) * scale;
-    if (op.mode == ResizeMode::nearest) {  // in float32, as PyTorch: the floor depends on it
-      taps.index.push_back(std::min(static_cast<int64_t>(std::floor(float(o) * float(scale))), in - 1));
-      taps.weight.push_back(1);
-    } else if (op.mode == ResizeMode::nearest_exact) {
-      taps.index.push_back(std::min(static_cast<int64_t>(std::floor(centre)), in - 1));
-      taps.weight.push_back(1);
-    } else if (op.antialias) {
-      append_triangle(taps, centre, std::max(scale, 1.0), in);
-    } else if (op.align_corners) {
-      append_linear(taps, out > 1 ? double(o) * double(in - 1) / double(out - 1) : 0, in);
-    } else {
-      append_linear(taps, std::max(centre - 0.5, 0.0), in);
+    const ResizeAxis::Span span = a.span(o);
+    for (int64_t k = 0; k < span.count; ++k) {
+      taps.index.push_back(span.first + k);
+      taps.weight.push_back(a.weight(span, k));
     }
   }
   taps.begin.push_back(static_cast<int64_t>(taps.index.size()));
