@@ -125,23 +125,79 @@ Min::Backward min_backward;
 ArgMax::Forward argmax;
 ArgMin::Forward argmin;
 }  // namespace cpu
+namespace emulated {
+Sum::Forward sum;
+Sum::Backward sum_backward;
+Mean::Forward mean;
+Mean::Backward mean_backward;
+Var::Forward var;
+Var::Backward var_backward;
+Max::Forward max;
+Max::Backward max_backward;
+Min::Forward min;
+Min::Backward min_backward;
+ArgMax::Forward argmax;
+ArgMin::Forward argmin;
+}  // namespace emulated
+namespace cuda {
+Sum::Forward sum;
+Sum::Backward sum_backward;
+Mean::Forward mean;
+Mean::Backward mean_backward;
+Var::Forward var;
+Var::Backward var_backward;
+Max::Forward max;
+Max::Backward max_backward;
+Min::Forward min;
+Min::Backward min_backward;
+ArgMax::Forward argmax;
+ArgMin::Forward argmin;
+}  // namespace cuda
 
-inline constexpr Variants<Sum::Forward> Sum::forward{.name = "sum", .reference = reference::sum, .cpu = cpu::sum};
-inline constexpr Variants<Sum::Backward> Sum::backward{
-    .name = "sum_backward", .reference = reference::sum_backward, .cpu = cpu::sum_backward};
-inline constexpr Variants<Mean::Forward> Mean::forward{.name = "mean", .reference = reference::mean, .cpu = cpu::mean};
-inline constexpr Variants<Mean::Backward> Mean::backward{
-    .name = "mean_backward", .reference = reference::mean_backward, .cpu = cpu::mean_backward};
-inline constexpr Variants<Var::Forward> Var::forward{.name = "var", .reference = reference::var, .cpu = cpu::var};
-inline constexpr Variants<Var::Backward> Var::backward{
-    .name = "var_backward", .reference = reference::var_backward, .cpu = cpu::var_backward};
-inline constexpr Variants<Max::Forward> Max::forward{.name = "max", .reference = reference::max, .cpu = cpu::max};
-inline constexpr Variants<Max::Backward> Max::backward{
-    .name = "max_backward", .reference = reference::max_backward, .cpu = cpu::max_backward};
-inline constexpr Variants<Min::Forward> Min::forward{.name = "min", .reference = reference::min, .cpu = cpu::min};
-inline constexpr Variants<Min::Backward> Min::backward{
-    .name = "min_backward", .reference = reference::min_backward, .cpu = cpu::min_backward};
-inline constexpr Variants<ArgMax::Forward> ArgMax::forward{.name = "argmax", .reference = reference::argmax, .cpu = cpu::argmax};
-inline constexpr Variants<ArgMin::Forward> ArgMin::forward{.name = "argmin", .reference = reference::argmin, .cpu = cpu::argmin};
+inline constexpr Variants<Sum::Forward> Sum::forward{
+    .name = "sum", .reference = reference::sum, .cpu = cpu::sum, .emulated = emulated::sum, .cuda = GLIA_CUDA(cuda::sum)};
+inline constexpr Variants<Sum::Backward> Sum::backward{.name = "sum_backward",
+                                                       .reference = reference::sum_backward,
+                                                       .cpu = cpu::sum_backward,
+                                                       .emulated = emulated::sum_backward,
+                                                       .cuda = GLIA_CUDA(cuda::sum_backward)};
+inline constexpr Variants<Mean::Forward> Mean::forward{
+    .name = "mean", .reference = reference::mean, .cpu = cpu::mean, .emulated = emulated::mean, .cuda = GLIA_CUDA(cuda::mean)};
+inline constexpr Variants<Mean::Backward> Mean::backward{.name = "mean_backward",
+                                                         .reference = reference::mean_backward,
+                                                         .cpu = cpu::mean_backward,
+                                                         .emulated = emulated::mean_backward,
+                                                         .cuda = GLIA_CUDA(cuda::mean_backward)};
+inline constexpr Variants<Var::Forward> Var::forward{
+    .name = "var", .reference = reference::var, .cpu = cpu::var, .emulated = emulated::var, .cuda = GLIA_CUDA(cuda::var)};
+inline constexpr Variants<Var::Backward> Var::backward{.name = "var_backward",
+                                                       .reference = reference::var_backward,
+                                                       .cpu = cpu::var_backward,
+                                                       .emulated = emulated::var_backward,
+                                                       .cuda = GLIA_CUDA(cuda::var_backward)};
+inline constexpr Variants<Max::Forward> Max::forward{
+    .name = "max", .reference = reference::max, .cpu = cpu::max, .emulated = emulated::max, .cuda = GLIA_CUDA(cuda::max)};
+inline constexpr Variants<Max::Backward> Max::backward{.name = "max_backward",
+                                                       .reference = reference::max_backward,
+                                                       .cpu = cpu::max_backward,
+                                                       .emulated = emulated::max_backward,
+                                                       .cuda = GLIA_CUDA(cuda::max_backward)};
+inline constexpr Variants<Min::Forward> Min::forward{
+    .name = "min", .reference = reference::min, .cpu = cpu::min, .emulated = emulated::min, .cuda = GLIA_CUDA(cuda::min)};
+inline constexpr Variants<Min::Backward> Min::backward{.name = "min_backward",
+                                                       .reference = reference::min_backward,
+                                                       .cpu = cpu::min_backward,
+                                                       .emulated = emulated::min_backward,
+                                                       .cuda = GLIA_CUDA(cuda::min_backward)};
+inline constexpr Variants<ArgMax::Forward> ArgMax::forward{.name = "argmax",
+                                                           .reference = reference::argmax,
+                                                           .cpu = cpu::argmax,
+                                                           .emulated = emulated::argmax,
+                                                           .cuda = GLIA_CUDA(cuda::argmax)};
+inline constexpr Variants<ArgMin::Forward> ArgMin::forward{.name = "argmin",
+                                                           .reference = reference::argmin,
+                                                           .cpu = cpu::argmin,
+                                                           .emulated = emulated::argmin,
+                                                           .cuda = GLIA_CUDA(cuda::argmin)};
 
 }  // namespace glia
