@@ -55,12 +55,38 @@ Linear::Backward linear_backward;
 Matmul::Forward matmul;
 Matmul::Backward matmul_backward;
 }  // namespace cpu
+namespace emulated {
+Linear::Forward linear;
+Linear::Backward linear_backward;
+Matmul::Forward matmul;
+Matmul::Backward matmul_backward;
+}  // namespace emulated
+namespace cuda {
+Linear::Forward linear;
+Linear::Backward linear_backward;
+Matmul::Forward matmul;
+Matmul::Backward matmul_backward;
+}  // namespace cuda
 
-inline constexpr Variants<Linear::Forward> Linear::forward{.name = "linear", .reference = reference::linear, .cpu = cpu::linear};
-inline constexpr Variants<Linear::Backward> Linear::backward{
-    .name = "linear_backward", .reference = reference::linear_backward, .cpu = cpu::linear_backward};
-inline constexpr Variants<Matmul::Forward> Matmul::forward{.name = "matmul", .reference = reference::matmul, .cpu = cpu::matmul};
-inline constexpr Variants<Matmul::Backward> Matmul::backward{
-    .name = "matmul_backward", .reference = reference::matmul_backward, .cpu = cpu::matmul_backward};
+inline constexpr Variants<Linear::Forward> Linear::forward{.name = "linear",
+                                                           .reference = reference::linear,
+                                                           .cpu = cpu::linear,
+                                                           .emulated = emulated::linear,
+                                                           .cuda = GLIA_CUDA(cuda::linear)};
+inline constexpr Variants<Linear::Backward> Linear::backward{.name = "linear_backward",
+                                                             .reference = reference::linear_backward,
+                                                             .cpu = cpu::linear_backward,
+                                                             .emulated = emulated::linear_backward,
+                                                             .cuda = GLIA_CUDA(cuda::linear_backward)};
+inline constexpr Variants<Matmul::Forward> Matmul::forward{.name = "matmul",
+                                                           .reference = reference::matmul,
+                                                           .cpu = cpu::matmul,
+                                                           .emulated = emulated::matmul,
+                                                           .cuda = GLIA_CUDA(cuda::matmul)};
+inline constexpr Variants<Matmul::Backward> Matmul::backward{.name = "matmul_backward",
+                                                             .reference = reference::matmul_backward,
+                                                             .cpu = cpu::matmul_backward,
+                                                             .emulated = emulated::matmul_backward,
+                                                             .cuda = GLIA_CUDA(cuda::matmul_backward)};
 
 }  // namespace glia
