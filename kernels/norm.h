@@ -89,20 +89,58 @@ GroupNorm::Backward group_norm_backward;
 LayerNorm::Forward layer_norm;
 LayerNorm::Backward layer_norm_backward;
 }  // namespace cpu
+namespace emulated {
+BatchNorm::Forward batch_norm;
+BatchNorm::Backward batch_norm_backward;
+RunningStats::Forward running_stats;
+GroupNorm::Forward group_norm;
+GroupNorm::Backward group_norm_backward;
+LayerNorm::Forward layer_norm;
+LayerNorm::Backward layer_norm_backward;
+}  // namespace emulated
+namespace cuda {
+BatchNorm::Forward batch_norm;
+BatchNorm::Backward batch_norm_backward;
+RunningStats::Forward running_stats;
+GroupNorm::Forward group_norm;
+GroupNorm::Backward group_norm_backward;
+LayerNorm::Forward layer_norm;
+LayerNorm::Backward layer_norm_backward;
+}  // namespace cuda
 
-inline constexpr Variants<BatchNorm::Forward> BatchNorm::forward{
-    .name = "batch_norm", .reference = reference::batch_norm, .cpu = cpu::batch_norm};
-inline constexpr Variants<BatchNorm::Backward> BatchNorm::backward{
-    .name = "batch_norm_backward", .reference = reference::batch_norm_backward, .cpu = cpu::batch_norm_backward};
+inline constexpr Variants<BatchNorm::Forward> BatchNorm::forward{.name = "batch_norm",
+                                                                 .reference = reference::batch_norm,
+                                                                 .cpu = cpu::batch_norm,
+                                                                 .emulated = emulated::batch_norm,
+                                                                 .cuda = GLIA_CUDA(cuda::batch_norm)};
+inline constexpr Variants<BatchNorm::Backward> BatchNorm::backward{.name = "batch_norm_backward",
+                                                                   .reference = reference::batch_norm_backward,
+                                                                   .cpu = cpu::batch_norm_backward,
+                                                                   .emulated = emulated::batch_norm_backward,
+                                                                   .cuda = GLIA_CUDA(cuda::batch_norm_backward)};
 inline constexpr Variants<RunningStats::Forward> RunningStats::forward{.name = "running_stats",
-                                                                       .reference = reference::running_stats};
-inline constexpr Variants<GroupNorm::Forward> GroupNorm::forward{
-    .name = "group_norm", .reference = reference::group_norm, .cpu = cpu::group_norm};
-inline constexpr Variants<GroupNorm::Backward> GroupNorm::backward{
-    .name = "group_norm_backward", .reference = reference::group_norm_backward, .cpu = cpu::group_norm_backward};
-inline constexpr Variants<LayerNorm::Forward> LayerNorm::forward{
-    .name = "layer_norm", .reference = reference::layer_norm, .cpu = cpu::layer_norm};
-inline constexpr Variants<LayerNorm::Backward> LayerNorm::backward{
-    .name = "layer_norm_backward", .reference = reference::layer_norm_backward, .cpu = cpu::layer_norm_backward};
+                                                                       .reference = reference::running_stats,
+                                                                       .emulated = emulated::running_stats,
+                                                                       .cuda = GLIA_CUDA(cuda::running_stats)};
+inline constexpr Variants<GroupNorm::Forward> GroupNorm::forward{.name = "group_norm",
+                                                                 .reference = reference::group_norm,
+                                                                 .cpu = cpu::group_norm,
+                                                                 .emulated = emulated::group_norm,
+                                                                 .cuda = GLIA_CUDA(cuda::group_norm)};
+inline constexpr Variants<GroupNorm::Backward> GroupNorm::backward{.name = "group_norm_backward",
+                                                                   .reference = reference::group_norm_backward,
+                                                                   .cpu = cpu::group_norm_backward,
+                                                                   .emulated = emulated::group_norm_backward,
+                                                                   .cuda = GLIA_CUDA(cuda::group_norm_backward)};
+inline constexpr Variants<LayerNorm::Forward> LayerNorm::forward{.name = "layer_norm",
+                                                                 .reference = reference::layer_norm,
+                                                                 .cpu = cpu::layer_norm,
+                                                                 .emulated = emulated::layer_norm,
+                                                                 .cuda = GLIA_CUDA(cuda::layer_norm)};
+inline constexpr Variants<LayerNorm::Backward> LayerNorm::backward{.name = "layer_norm_backward",
+                                                                   .reference = reference::layer_norm_backward,
+                                                                   .cpu = cpu::layer_norm_backward,
+                                                                   .emulated = emulated::layer_norm_backward,
+                                                                   .cuda = GLIA_CUDA(cuda::layer_norm_backward)};
 
 }  // namespace glia

@@ -43,14 +43,38 @@ Softmax::Backward softmax_backward;
 LogSoftmax::Forward log_softmax;
 LogSoftmax::Backward log_softmax_backward;
 }  // namespace cpu
+namespace emulated {
+Softmax::Forward softmax;
+Softmax::Backward softmax_backward;
+LogSoftmax::Forward log_softmax;
+LogSoftmax::Backward log_softmax_backward;
+}  // namespace emulated
+namespace cuda {
+Softmax::Forward softmax;
+Softmax::Backward softmax_backward;
+LogSoftmax::Forward log_softmax;
+LogSoftmax::Backward log_softmax_backward;
+}  // namespace cuda
 
-inline constexpr Variants<Softmax::Forward> Softmax::forward{
-    .name = "softmax", .reference = reference::softmax, .cpu = cpu::softmax};
-inline constexpr Variants<Softmax::Backward> Softmax::backward{
-    .name = "softmax_backward", .reference = reference::softmax_backward, .cpu = cpu::softmax_backward};
-inline constexpr Variants<LogSoftmax::Forward> LogSoftmax::forward{
-    .name = "log_softmax", .reference = reference::log_softmax, .cpu = cpu::log_softmax};
-inline constexpr Variants<LogSoftmax::Backward> LogSoftmax::backward{
-    .name = "log_softmax_backward", .reference = reference::log_softmax_backward, .cpu = cpu::log_softmax_backward};
+inline constexpr Variants<Softmax::Forward> Softmax::forward{.name = "softmax",
+                                                             .reference = reference::softmax,
+                                                             .cpu = cpu::softmax,
+                                                             .emulated = emulated::softmax,
+                                                             .cuda = GLIA_CUDA(cuda::softmax)};
+inline constexpr Variants<Softmax::Backward> Softmax::backward{.name = "softmax_backward",
+                                                               .reference = reference::softmax_backward,
+                                                               .cpu = cpu::softmax_backward,
+                                                               .emulated = emulated::softmax_backward,
+                                                               .cuda = GLIA_CUDA(cuda::softmax_backward)};
+inline constexpr Variants<LogSoftmax::Forward> LogSoftmax::forward{.name = "log_softmax",
+                                                                   .reference = reference::log_softmax,
+                                                                   .cpu = cpu::log_softmax,
+                                                                   .emulated = emulated::log_softmax,
+                                                                   .cuda = GLIA_CUDA(cuda::log_softmax)};
+inline constexpr Variants<LogSoftmax::Backward> LogSoftmax::backward{.name = "log_softmax_backward",
+                                                                     .reference = reference::log_softmax_backward,
+                                                                     .cpu = cpu::log_softmax_backward,
+                                                                     .emulated = emulated::log_softmax_backward,
+                                                                     .cuda = GLIA_CUDA(cuda::log_softmax_backward)};
 
 }  // namespace glia

@@ -92,6 +92,7 @@ void matmul_cases(OpCases& cases) {
   linear("rank 3", {2, 5, 40}, {70, 40}, true);
   linear("rank 1", {9}, {4, 9}, true);
   linear("long sums", {15, 1100}, {35, 1100}, true);
+  linear("many rows, few outputs, long sums", {300, 700}, {5, 700}, true);
   const auto matmul = [&](const char* label, const Matmul& op, const Shape& a, const Shape& b) {
     cases.push_back(op_case(label, op, {normal(a), normal(b)}));
   };
@@ -109,6 +110,9 @@ void matmul_cases(OpCases& cases) {
   matmul("inner size 0", {}, {4, 0}, {0, 3});
   matmul("no rows", {}, {0, 5}, {5, 3});
   matmul("no products", {}, {0, 2, 5}, {5, 3});
+  matmul("tn in fours", {.transpose_a = true}, {130, 72}, {130, 80});
+  matmul("many large products", {}, {16, 250, 20}, {16, 20, 230});
+  matmul("many large products, tt", {.transpose_a = true, .transpose_b = true}, {16, 9, 252}, {16, 236, 9});
 }
 
 const RegisterOpCases conv(conv_cases);

@@ -13,18 +13,6 @@ namespace {
 GemmOperand rows_of(const Tensor& t, int64_t columns) { return {t.device_data<float>(), columns, 1}; }
 GemmOperand columns_of(const Tensor& t, int64_t columns) { return {t.device_data<float>(), 1, columns}; }
 
-struct ColumnValues {
-  using Accumulator = Total<double>;
-  const float* x;
-  __device__ ColumnValues line(int64_t, int64_t) const { return *this; }
-  __device__ float load(int64_t at) const { return x[at]; }
-  __device__ void add(Accumulator& a, float v, int64_t) const { a.sum += double(v); }
-};
-struct StoreSum {
-  float* y;
-  __device__ void operator()(int64_t o, const Total<double>& a) const { y[o] = float(a.sum); }
-};
-
 // The leading axes of a product, by what the matrices of each tensor advance along them (0 where it is broadcast).
 struct LeadingAxes {
   int count = 0;
@@ -74,8 +62,7 @@ void linear_backward(const Linear&, const Tensor& x, const Tensor& w, const Tens
   const int64_t out = w.dim(0), in = w.dim(1), rows = dy.shape().product(0, dy.rank() - 1);
   if (dx) gemm(product(rows, in, out, rows_of(dy, out), columns_of(w, in), *dx, false), dy.device());
   if (dw) gemm(product(out, in, rows, columns_of(dy, out), columns_of(x, in), *dw, false), dy.device());
-  if (dbias)
-    reduce_axes(ColumnValues{dy.device_data<float>()}, over_rows(rows, out), StoreSum{dbias->device_data<float>()}, dy.device());
+  if (dbias) column_sums(dy.device_data<float>(), rows, out, dbias->device_data<float>(), dy.device());
 }
 
 void matmul(const Matmul& op, const Tensor& a, const Tensor& b, Tensor& y) {

@@ -32,48 +32,16 @@ Extent extent_of(const Shape& x, unsigned axes) {
   return e;
 }
 
-template <class T>
-struct Values {  // a line of x as it is
-  using Accumulator = Total<double>;
-  const T* x;
-  __device__ Values line(int64_t, int64_t) const { return *this; }
-  __device__ T load(int64_t at) const { return x[at]; }
-  __device__ void add(Accumulator& a, T v, int64_t) const { a.sum += double(v); }
-};
-
-struct ScaledSum {
-  float* y;
-  double factor;
-  __device__ void operator()(int64_t o, const Total<double>& a) const { y[o] = float(factor * a.sum); }
-};
-
 struct MeanOf {
   double* mean;
   double n;
   __device__ void operator()(int64_t o, const Total<double>& a) const { mean[o] = a.sum / n; }
 };
 
-struct Deviations {
-  using Accumulator = Both<Total<double>, Total<double>>;
-  const float* x;
-  bool empty;
-  double shift;
-  __device__ Deviations line(int64_t base, int64_t) const { return {x, empty, empty ? 0.0 : double(x[base])}; }
-  __device__ float load(int64_t at) const { return x[at]; }
-  __device__ void add(Accumulator& a, float v, int64_t) const {
-    const double d = double(v) - shift;
-    a.first.sum += d;
-    a.second.sum += d * d;
-  }
-};
-
 struct VarianceOf {
   float* y;
   double n, divisor;
-  __device__ void operator()(int64_t o, const Deviations::Accumulator& a) const {
-    const double squares = a.second.sum - a.first.sum * a.first.sum / n;
-    y[o] = float((squares < 0 ? 0 : squares) / divisor);
-  }
+  __device__ void operator()(int64_t o, const Deviations::Accumulator& a) const { y[o] = float(squares_of(a, n) / divisor); }
 };
 
 // ---- extremes ----------------------------------------------------------------------------------------------------------------
@@ -195,7 +163,7 @@ struct PullBest {  // dx = dy at the best position, 0 elsewhere
 void scaled_sum(const Tensor& x, unsigned axes, bool mean, Tensor& y) {
   const Extent e = extent_of(x.shape(), axes);
   const double n = double(e.n()), factor = !mean ? 1.0 : n > 0 ? 1 / n : double(NAN);
-  reduce_axes(Values<float>{x.device_data<float>()}, e, ScaledSum{y.device_data<float>(), factor}, x.device());
+  reduce_axes(Values{x.device_data<float>()}, e, StoreScaled{y.device_data<float>(), factor}, x.device());
 }
 
 void spread(const Tensor& dy, unsigned axes, bool mean, Tensor& dx) {
@@ -233,7 +201,7 @@ void var_backward(const Var& op, const Tensor& x, const Tensor&, const Tensor& d
   const Extent e = extent_of(x.shape(), axis_set(op.axes, x.rank(), "var"));
   const double n = double(e.n()), divisor = std::max(0.0, n - (op.unbiased ? 1 : 0));
   const Tensor mean(dy.shape(), DType::float64, x.device());
-  reduce_axes(Values<float>{x.device_data<float>()}, e, MeanOf{mean.device_data<double>(), n}, x.device());
+  reduce_axes(Values{x.device_data<float>()}, e, MeanOf{mean.device_data<double>(), n}, x.device());
   map_axes(PullVariance{dy.device_data<float>(), x.device_data<float>(), mean.device_data<double>(), dx->device_data<float>(),
                         divisor, 0, 0},
            e);

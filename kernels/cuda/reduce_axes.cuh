@@ -3,7 +3,7 @@
 // output o has n elements at base(o) + offset(r). Blocks have 256 threads: `across` outputs times a `team` of threads for each.
 // If the innermost axis is reduced, a team are neighbouring threads; if it is kept, neighbouring outputs are; so either way a warp
 // reads neighbouring addresses. Few outputs of many elements are cut into chunks, which leave partial results [chunk][output] that a
-// second launch merges. Bound by memory: eight loads of a thread are under way at a time.
+// second launch merges. Bound by memory: up to 64 bytes of a thread's loads are under way at a time.
 //
 // What is done to the elements is a source: source.line(base, o) gives what is constant for an output (read once a thread), with
 //   Value load(int64_t at) const;                           the element at that address
@@ -98,11 +98,12 @@ struct Place {
 template <class Line, class Use>
 __device__ void for_each_element(const Line& line, int64_t base, const Runs& runs, int64_t begin, int64_t end, int step,
                                  const Use& use) {
-  constexpr int batch = 8;
+  using Value = decltype(line.load(base));
+  constexpr int batch = sizeof(Value) >= 32 ? 2 : sizeof(Value) >= 16 ? 4 : 8;
   const auto walk = [&](const auto& offset) {
     int64_t r = begin;
     for (; r + (batch - 1) * step < end; r += batch * step) {
-      decltype(line.load(base)) values[batch];
+      Value values[batch];
       GPU_UNROLL
       for (int j = 0; j < batch; ++j) values[j] = line.load(base + offset(r + j * step));
       GPU_UNROLL
@@ -234,6 +235,49 @@ inline Extent over_columns(int64_t rows, int64_t columns) {
   e.kept.push_back(rows, columns);
   e.reduced.push_back(columns, 1);
   return e;
+}
+
+// ---- sources and finishes of several files ------------------------------------------------------------------------------------
+
+// The elements of x as they are, summed in double.
+struct Values {
+  using Accumulator = Total<double>;
+  const float* x;
+  __device__ Values line(int64_t, int64_t) const { return *this; }
+  __device__ float load(int64_t at) const { return x[at]; }
+  __device__ void add(Accumulator& a, float v, int64_t) const { a.sum += double(v); }
+};
+
+struct StoreScaled {
+  float* y;
+  double factor;
+  __device__ void operator()(int64_t o, const Total<double>& a) const { y[o] = float(factor * a.sum); }
+};
+
+// Sums of d and d^2, d = x - k with k the line's first element: (sum d^2 - (sum d)^2 / n) loses no digits that x has.
+struct Deviations {
+  using Accumulator = Both<Total<double>, Total<double>>;
+  const float* x;
+  bool empty;  // lines without elements
+  double shift;
+  __device__ Deviations line(int64_t base, int64_t) const { return {x, empty, empty ? 0.0 : double(x[base])}; }
+  __device__ float load(int64_t at) const { return x[at]; }
+  __device__ void add(Accumulator& a, float v, int64_t) const {
+    const double d = double(v) - shift;
+    a.first.sum += d;
+    a.second.sum += d * d;
+  }
+};
+
+// Sum of squared distances from the mean.
+__device__ inline double squares_of(const Deviations::Accumulator& a, double n) {
+  const double squares = a.second.sum - a.first.sum * a.first.sum / n;
+  return squares < 0 ? 0 : squares;
+}
+
+// y (columns) = sums over the rows of x (rows, columns).
+inline void column_sums(const float* x, int64_t rows, int64_t columns, float* y, Device device) {
+  reduce_axes(Values{x}, over_rows(rows, columns), StoreScaled{y, 1.0}, device);
 }
 
 }  // namespace glia::GPU_NS
