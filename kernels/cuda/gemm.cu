@@ -25,9 +25,9 @@ struct GemmTask {
   float* partial = nullptr;  // (splits, products, m, n), or null
 };
 
-template <int BM_, int BN_, int BK_, int TM_, int TN_>
+template <int BM_, int BN_, int BK_, int TM_, int TN_, int Stages>
 struct Tile {
-  static constexpr int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_, stages = 4, pad = 4;
+  static constexpr int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_, stages = Stages, pad = 4;
   static constexpr int columns = BN / TN, threads = BM / TM * columns;
   static constexpr int VM = TM < 4 ? TM : 4, VN = TN < 4 ? TN : 4;  // neighbours that one load of shared memory brings
   struct Shared {
@@ -40,6 +40,7 @@ struct Tile {
 template <int Rows, int BK, int Threads, int Pitch>
 struct SliceCopy {
   static constexpr int singles = Rows * BK / Threads, quads = singles / 4;
+  static_assert(quads * 4 * Threads == Rows * BK);
   int row, k, row_step = 0, k_step = 0;
   bool by_quads;
   int64_t row_stride, k_stride;
@@ -94,7 +95,7 @@ struct SliceWalk {
     const int64_t per_product = (t.g.k + bk - 1) / bk;
     q = per_product ? first / per_product : 0;
     k0 = int(first - q * per_product) * bk;
-    find();
+    if (left > 0) find();
   }
   __device__ void find() {
     a = a_base, b = b_base;
@@ -214,9 +215,9 @@ __global__ void __launch_bounds__(T::threads, T::BM == 128 ? 2 : 4) gemm_kernel(
   }
 }
 
-using Large = Tile<128, 128, 8, 8, 8>;
-using Medium = Tile<64, 64, 16, 8, 4>;
-using Thin = Tile<16, 64, 16, 2, 4>;
+using Large = Tile<128, 128, 8, 8, 8, 4>;
+using Medium = Tile<64, 64, 16, 8, 4, 4>;
+using Thin = Tile<16, 64, 32, 2, 4, 3>;
 
 // Adds the parts of a product.
 struct AddParts {
