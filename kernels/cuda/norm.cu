@@ -162,7 +162,7 @@ struct Affine {
 // A channel's constants. Forward and backward compute y by the same operations, so that they agree on its sign.
 struct Channel {
   float mean, rstd, gamma, beta;
-  __device__ Channel() = default;
+  Channel() = default;
   __device__ Channel(const Affine& a, int64_t statistic, int64_t channel)
       : mean(a.mean[statistic]),
         rstd(1 / sqrtf(a.variance[statistic] + a.eps)),
@@ -257,12 +257,6 @@ struct PullNorm {
 
 // ---- launchers ---------------------------------------------------------------------------------------------------------------
 
-template <class T>
-T* data_or_null(const Tensor& t) {
-  return t ? t.device_data<T>() : nullptr;
-}
-float* data_or_null(const Tensor* t) { return t ? t->device_data<float>() : nullptr; }
-
 template <int W>
 void statistics(const Tensor& x, const ChannelShape& s, Tensor& mean, Tensor& variance) {
   const float* from = x.device_data<float>();
@@ -315,12 +309,7 @@ void normalize_backward(const Tensor& x, const Tensor& dy, const ChannelShape& s
 }
 
 Affine affine(const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& variance, double eps, bool relu) {
-  return {data_or_null<float>(gamma),
-          data_or_null<float>(beta),
-          mean.device_data<float>(),
-          variance.device_data<float>(),
-          float(eps),
-          relu};
+  return {data_or_null(gamma), data_or_null(beta), mean.device_data<float>(), variance.device_data<float>(), float(eps), relu};
 }
 
 ChannelShape batch_shape(const Tensor& x) {

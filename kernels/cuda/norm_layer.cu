@@ -1,4 +1,4 @@
-// Layer normalisation of rows. Rows of up to 8192 are held in registers: mean and variance by two passes over the registers, x read once
+// Layer normalisation of rows. Rows of up to 8192 (backward: 4096) are held in registers: mean and variance by two passes over the registers, x read once
 // and y written once; backward keeps gamma and its sums for dgamma and dbeta in registers too while a team walks over its rows, so that
 // x and dy are read once, and what the teams leave is then summed. Longer rows take two launches: a reduction and a map.
 //   dx = (gamma g - mean(gamma g) - xhat mean(gamma g xhat)) / s
@@ -43,9 +43,11 @@ __global__ void __launch_bounds__(1024)
   if (active && part.lane == 0) st.mean[row] = mean, st.variance[row] = variance;
 }
 
+constexpr int backward_team = 512;  // holds twice as much in registers
+
 // Row t of dgamma_parts and dbeta_parts, if wanted, gets the sums of team t's rows.
 template <bool Quads>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(backward_team)
     layer_norm_backward_kernel(RowShape s, const float* x, const float* dy, const float* gamma, LayerStatistics st, float* dx,
                                float* dgamma_parts, float* dbeta_parts) {
   using Sums = Both<Total<float>, Total<float>>;
@@ -155,9 +157,6 @@ struct StoreAffine {
 
 // ---- launchers -----------------------------------------------------------------------------------------------------------------
 
-float* data_or_null(const Tensor& t) { return t ? t.device_data<float>() : nullptr; }
-float* data_or_null(const Tensor* t) { return t ? t->device_data<float>() : nullptr; }
-
 void backward_in_registers(int64_t rows, int64_t width, const float* x, const float* dy, const float* gamma,
                            const LayerStatistics& st, float* dx, float* dgamma, float* dbeta, Device device) {
   const RowShape s(rows, width);
@@ -203,7 +202,7 @@ void layer_norm_backward(const LayerNorm& op, const Tensor& x, const Tensor& gam
   const LayerStatistics st{data_or_null(mean), data_or_null(variance), float(op.eps)};
   const float *from = x.device_data<float>(), *g = dy.device_data<float>(), *scale = data_or_null(gamma);
   if (width == 0) return;
-  if (width <= max_row_width && rows > 0)
+  if (width <= backward_team * row_values && rows > 0)
     return backward_in_registers(rows, width, from, g, scale, st, data_or_null(dx), data_or_null(dgamma), data_or_null(dbeta),
                                  x.device());
   if (dx) {
