@@ -33,7 +33,7 @@ struct Gemm {
   GemmBatch batch{}, summed{};  // z and q
 };
 
-// Overwrites c. An empty inner or summed index gives the bias, or zeros. The result depends on the sizes alone, to the bit.
+// Overwrites c, computing in precision() (products of up to 16 rows or columns, bound by memory, always in float32). An empty inner or summed index gives the bias, or zeros. The result depends on the sizes alone, to the bit.
 void gemm(const Gemm& problem, Device device);
 
 }  // namespace glia::GPU_NS

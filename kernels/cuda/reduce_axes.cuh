@@ -133,7 +133,7 @@ __device__ A merge_strided(A mine, int column, int lane, int across, int team, A
 }
 
 template <class Source, class Finish>
-__global__ void __launch_bounds__(axes_threads, 4) reduce_axes_kernel(Source source, Extent extent, Split split, Finish finish) {
+__global__ void __launch_bounds__(axes_threads, 3) reduce_axes_kernel(Source source, Extent extent, Split split, Finish finish) {
   using A = typename Source::Accumulator;
   GPU_SHARED(A, of_warps, [32]);
   GPU_SHARED(A, of_threads, [axes_threads]);
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(axes_threads, 4) reduce_axes_kernel(Source sou
 }
 
 template <class Source>
-__global__ void __launch_bounds__(axes_threads, 4) map_axes_kernel(Source source, Extent extent, Split split) {
+__global__ void __launch_bounds__(axes_threads, 3) map_axes_kernel(Source source, Extent extent, Split split) {
   const Place p(extent, split);
   if (!p.active) return;
   const int64_t base = extent.kept.offset(p.o);

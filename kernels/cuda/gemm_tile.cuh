@@ -1,0 +1,174 @@
+#pragma once
+// What the kernels of gemm.cu have in common: which tile of c a block computes, how slices of the operands come into shared memory, and
+// how results leave. Slices are k-major, BK long, and come by asynchronous copies several slices ahead, so one barrier per slice
+// suffices. Copies are 16 bytes along a contiguous row or column where addresses allow and 4 bytes otherwise: the 4-byte ones also
+// transpose operands that are contiguous along k, and cover every tail (what lies outside arrives as zeros) and any alignment.
+#include "gpu/mma.h"
+#include "kernels/cuda/gemm.cuh"
+
+namespace glia::GPU_NS {
+
+// What a kernel reads of a problem, and how it is cut.
+struct GemmTask {
+  Gemm g;
+  bool a_quads = false, b_quads = false, c_quads = false;  // 16-byte accesses
+  int64_t slices = 0, slices_per_split = 0, products = 0;
+  int tiles_m = 0, tiles_n = 0, splits = 1;
+  float* partial = nullptr;  // (splits, products, m, n), or null
+};
+
+// One thread's part in copying slices of an operand: elements (row + j row_step, k + j k_step) of a slice, j counting to `count`.
+template <int Rows, int BK, int Threads, int Pitch>
+struct SliceCopy {
+  static constexpr int singles = Rows * BK / Threads, quads = singles / 4;
+  static_assert(quads * 4 * Threads == Rows * BK);
+  int row, k, row_step = 0, k_step = 0;
+  bool by_quads;
+  int64_t row_stride, k_stride;
+  int rows;  // of the operand, from this block's first on
+
+  __device__ SliceCopy(const GemmOperand& o, int rows_left, bool as_quads)
+      : by_quads(as_quads), row_stride(o.row), k_stride(o.inner), rows(rows_left) {
+    const int tid = int(threadIdx.x);
+    if (as_quads) {
+      row = tid % (Rows / 4) * 4, k = tid / (Rows / 4), k_step = Threads / (Rows / 4);
+    } else if (o.inner == 1) {
+      k = tid % BK, row = tid / BK, row_step = Threads / BK;
+    } else {
+      row = tid % Rows, k = tid / Rows, k_step = Threads / Rows;
+    }
+  }
+  // `from` is element (0, 0) of the slice, of which k_left columns exist.
+  __device__ void operator()(float (&to)[BK][Pitch], const float* from, int k_left) const {
+    from += row * row_stride + k * k_stride;
+    const int64_t step = row_step * row_stride + k_step * k_stride;
+    if (by_quads) {
+      GPU_UNROLL
+      for (int j = 0; j < quads; ++j)
+        gpu::cp_async16(&to[k + j * k_step][row], from + j * step, row < rows && k + j * k_step < k_left);
+    } else {
+      GPU_UNROLL
+      for (int j = 0; j < singles; ++j)
+        gpu::cp_async4(&to[k + j * k_step][row + j * row_step], from + j * step,
+                       row + j * row_step < rows && k + j * k_step < k_left);
+    }
+  }
+};
+
+__device__ void batch_offsets(const GemmBatch& batch, int64_t i, int64_t& a, int64_t& b) {
+  GPU_UNROLL
+  for (int axis = GemmBatch::max_axes - 1; axis >= 0; --axis) {
+    if (axis >= batch.count) continue;
+    const int64_t rest = i / batch.size[axis], at = i - rest * batch.size[axis];
+    a += at * batch.a[axis], b += at * batch.b[axis];
+    i = rest;
+  }
+}
+
+// Walks the slices [first, end) of a block: each is BK of the inner index of one of the summed products.
+struct SliceWalk {
+  const GemmTask& t;
+  int64_t left, q, a_base, b_base, a = 0, b = 0;
+  int k0;
+
+  __device__ SliceWalk(const GemmTask& task, int64_t first, int64_t end, int64_t a_start, int64_t b_start, int bk)
+      : t(task), left(end - first), a_base(a_start), b_base(b_start) {
+    const int64_t per_product = (t.g.k + bk - 1) / bk;
+    q = per_product ? first / per_product : 0;
+    k0 = int(first - q * per_product) * bk;
+    if (left > 0) find();
+  }
+  __device__ void find() {
+    a = a_base, b = b_base;
+    batch_offsets(t.g.summed, q, a, b);
+  }
+  __device__ void advance(int bk) {
+    k0 += bk, --left;
+    if (k0 < t.g.k) return;
+    k0 = 0, ++q;
+    find();
+  }
+};
+
+// Which tile of which product and which part of the inner index a block has. Tiles go down eight rows of tiles before they go right,
+// so that blocks running together share operands in the second-level cache.
+struct GemmPlace {
+  int m0, n0, split;
+  int64_t product;
+  __device__ GemmPlace(const GemmTask& t, int bm, int bn) {
+    const int64_t tiles = int64_t(t.tiles_m) * t.tiles_n, at = int64_t(blockIdx.x);
+    const int64_t outer = at / tiles;
+    const int tile = int(at - outer * tiles), group = tile / (8 * t.tiles_n), rest = tile - group * 8 * t.tiles_n;
+    const int height = t.tiles_m - group * 8 < 8 ? t.tiles_m - group * 8 : 8;
+    m0 = (group * 8 + rest % height) * bm, n0 = rest / height * bn;
+    split = int(outer % t.splits), product = outer / t.splits;
+  }
+};
+
+// Writes V neighbouring columns of a row.
+template <int V>
+__device__ void store_columns(const GemmTask& t, const GemmPlace& p, int row, int column, const float* sums) {
+  const Gemm& g = t.g;
+  if (row >= g.m) return;
+  if (t.partial) {
+    float* to = t.partial + ((p.split * t.products + p.product) * g.m + row) * g.n + column;
+    for (int j = 0; j < V; ++j)
+      if (column + j < g.n) to[j] = sums[j];
+    return;
+  }
+  float* to = g.c + p.product * g.m * g.n + row * g.c_row + column * g.c_column;
+  float v[V];
+  GPU_UNROLL
+  for (int j = 0; j < V; ++j)
+    v[j] = sums[j] + (g.bias && column + j < g.n ? g.bias[row * g.bias_row + (column + j) * g.bias_column] : 0.0f);
+  if (V == 4 && t.c_quads && column + 4 <= g.n) {
+    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+    return;
+  }
+  if (V == 2 && t.c_quads && column + 2 <= g.n) {
+    *reinterpret_cast<float2*>(to) = make_float2(v[0], v[1]);
+    return;
+  }
+  GPU_UNROLL
+  for (int j = 0; j < V; ++j)
+    if (column + j < g.n) to[j * g.c_column] = v[j];
+}
+
+// A block's slices of both operands, k-major.
+template <int BM, int BN, int BK, int Stages, int Pad>
+struct GemmSlices {
+  float a[Stages][BK][BM + Pad];
+  float b[Stages][BK][BN + Pad];
+};
+
+// Brings the slices of a block, stages - 1 ahead, and calls multiply(slice of a, slice of b) for each in order.
+template <class T, class Multiply>
+__device__ void for_each_slice(const GemmTask& t, const GemmPlace& p, const Multiply& multiply) {
+  constexpr int BK = T::BK, stages = T::stages;
+  auto& shared = gpu::dynamic_shared<typename T::Shared>();
+  int64_t a_base = p.m0 * t.g.a.row, b_base = p.n0 * t.g.b.row;
+  batch_offsets(t.g.batch, p.product, a_base, b_base);
+  const int64_t first = p.split * t.slices_per_split;
+  SliceWalk walk(t, first, first + t.slices_per_split < t.slices ? first + t.slices_per_split : t.slices, a_base, b_base, BK);
+  const int slices = int(walk.left);
+  const SliceCopy<T::BM, BK, T::threads, T::BM + T::pad> copy_a(t.g.a, int(t.g.m) - p.m0, t.a_quads);
+  const SliceCopy<T::BN, BK, T::threads, T::BN + T::pad> copy_b(t.g.b, int(t.g.n) - p.n0, t.b_quads);
+  const auto fetch = [&](int stage) {  // the next slice, if there is one; a group in any case, so that groups count slices
+    if (walk.left > 0) {
+      copy_a(shared.a[stage], t.g.a.data + walk.a + walk.k0 * t.g.a.inner, int(t.g.k) - walk.k0);
+      copy_b(shared.b[stage], t.g.b.data + walk.b + walk.k0 * t.g.b.inner, int(t.g.k) - walk.k0);
+      walk.advance(BK);
+    }
+    gpu::cp_async_commit();
+  };
+  GPU_UNROLL
+  for (int s = 0; s < stages - 1; ++s) fetch(s);
+  for (int slice = 0; slice < slices; ++slice) {
+    gpu::cp_async_wait<stages - 2>();
+    __syncthreads();  // this slice has come for all, and all are done with the one that is overwritten next
+    fetch((slice + stages - 1) % stages);
+    multiply(shared.a[slice % stages], shared.b[slice % stages]);
+  }
+}
+
+}  // namespace glia::GPU_NS
