@@ -2,6 +2,8 @@
 // What an optimizer step does to flat arrays of n elements: slices of the arenas that nn/optimizer.h keeps for parameters,
 // gradients and state. These update in place, so they are no ops of the tape, but their tables are the same. Whatever depends on
 // the step number alone (bias corrections, rectification) is worked out by the caller.
+#include <cmath>
+
 #include "kernels/op.h"
 
 namespace glia {
@@ -66,6 +68,18 @@ struct ScaleInPlace {  // x *= factor
   static const Variants<Forward> forward;
 };
 
+// x *= min(1, max_norm / (sqrt(squared_norm) + 1e-6)), with what SquaredNorm left, a float64 scalar on x's device: a step that
+// clips waits for nothing. A NaN leaves x as it is.
+struct ClipByNorm {
+  double max_norm = 1;
+  double factor(double squared_norm) const {
+    const double wanted = max_norm / (std::sqrt(squared_norm) + 1e-6);
+    return wanted < 1 ? wanted : 1;
+  }
+  using Forward = void(const ClipByNorm&, const Tensor& squared_norm, Tensor& x);
+  static const Variants<Forward> forward;
+};
+
 struct ClampInPlace {  // x = min(max(x, -limit), limit); NaN stays
   double limit = 1;
   using Forward = void(const ClampInPlace&, Tensor& x);
@@ -81,15 +95,15 @@ struct EmaStep {  // average = decay average + (1 - decay) x
 #define GLIA_OPTIMIZER_STEPS(X)                                                                                    \
   X(sgd_step, SgdStep)                                                                                             \
   X(adam_step, AdamStep) X(rmsprop_step, RmspropStep) X(squared_norm, SquaredNorm) X(add_in_place, AddInPlace)     \
-      X(scale_in_place, ScaleInPlace) X(clamp_in_place, ClampInPlace) X(ema_step, EmaStep)
-#define GLIA_DECLARE_STEP(function, Op) \
-  namespace reference {                 \
-  Op::Forward function;                 \
-  }                                     \
-  namespace cpu {                       \
-  Op::Forward function;                 \
-  }                                     \
-  inline constexpr Variants<Op::Forward> Op::forward{.name = #function, .reference = reference::function, .cpu = cpu::function};
+      X(scale_in_place, ScaleInPlace) X(clip_by_norm, ClipByNorm) X(clamp_in_place, ClampInPlace) X(ema_step, EmaStep)
+#define GLIA_DECLARE_STEP(function, Op)                                                  \
+  namespace reference { Op::Forward function; }                                          \
+  namespace cpu { Op::Forward function; }                                                \
+  namespace emulated { Op::Forward function; }                                           \
+  namespace cuda { Op::Forward function; }                                               \
+  inline constexpr Variants<Op::Forward> Op::forward{                                    \
+      .name = #function, .reference = reference::function, .cpu = cpu::function,         \
+      .emulated = emulated::function, .cuda = GLIA_CUDA(cuda::function)};
 GLIA_OPTIMIZER_STEPS(GLIA_DECLARE_STEP)
 #undef GLIA_DECLARE_STEP
 

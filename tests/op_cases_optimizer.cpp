@@ -1,4 +1,6 @@
 // The in-place steps of optimizers, run on copies of the inputs.
+#include <cmath>
+
 #include "kernels/optimizer.h"
 #include "tests/op_cases.h"
 
@@ -36,11 +38,24 @@ OpCase step_case(std::string label, Op op, std::vector<OpInput> inputs, size_t c
 OpCase norm_case(std::string label, const Shape& shape) {
   OpCase c{.op = SquaredNorm::forward.name, .label = std::move(label), .inputs = {normal(shape)}, .run = {}};
   c.has_gradient = false;
-  c.on_device = SquaredNorm::forward.emulated != nullptr;
+  c.on_device = true;
   c.run = [](std::span<const Tensor> in) {
     Tensor sum(Shape{}, DType::float64, in[0].device());
     SquaredNorm::forward.pick(in[0].device(), in[0].dtype())({}, in[0], sum);
     return std::vector<Tensor>{sum};
+  };
+  return c;
+}
+
+OpCase clip_case(std::string label, double max_norm, double squared_norm, const Shape& shape) {
+  OpCase c{.op = ClipByNorm::forward.name, .label = std::move(label), .inputs = {normal(shape)}, .run = {}};
+  c.has_gradient = false;
+  c.on_device = true;
+  c.run = [max_norm, squared_norm](std::span<const Tensor> in) {
+    Tensor x = in[0].clone();
+    const Tensor squares = Tensor::full({}, squared_norm, DType::float64, x.device());
+    ClipByNorm::forward.pick(x.device(), x.dtype())({max_norm}, squares, x);
+    return std::vector<Tensor>{x};
   };
   return c;
 }
@@ -65,7 +80,14 @@ void optimizer_cases(OpCases& cases) {
     cases.push_back(step_case(label, ScaleInPlace{0.3}, {x}, 0));
     cases.push_back(step_case(label, ClampInPlace{0.5}, {x}, 0));
     cases.push_back(norm_case(label, {n}));
+    cases.push_back(clip_case("above " + label, 2, 49, {n}));
+    cases.push_back(clip_case("within " + label, 7.5, 49, {n}));
+    cases.push_back(step_case("momentum " + label, RmspropStep{.momentum = 0.9}, {x, x, v, x, absent()}, 1));
+    cases.push_back(step_case("centered " + label, RmspropStep{}, {x, x, uniform({n}, 20, 30), absent(), x}, 1));
   }
+  cases.push_back(clip_case("no gradient", 1, 0, {33}));
+  cases.push_back(clip_case("infinite", 1, INFINITY, {33}));
+  cases.push_back(clip_case("not a number", 1, NAN, {33}));
 }
 const RegisterOpCases registered(optimizer_cases);
 

@@ -149,6 +149,11 @@ void scale_in_place(const ScaleInPlace& op, Tensor& x) {
   });
 }
 
+void clip_by_norm(const ClipByNorm& op, const Tensor& squared_norm, Tensor& x) {
+  const double factor = op.factor(*squared_norm.data<double>());
+  if (factor < 1) scale_in_place({factor}, x);
+}
+
 void clamp_in_place(const ClampInPlace& op, Tensor& x) {
   float* p = x.data<float>();
   const auto limit = static_cast<float>(op.limit);
@@ -190,6 +195,9 @@ void rmsprop_step(const RmspropStep& op, const Tensor& g, Tensor& w, Tensor& v, 
 void squared_norm(const SquaredNorm& op, const Tensor& x, Tensor& sum) { HWY_DYNAMIC_DISPATCH(squared_norm)(op, x, sum); }
 void add_in_place(const AddInPlace& op, const Tensor& y, Tensor& x) { HWY_DYNAMIC_DISPATCH(add_in_place)(op, y, x); }
 void scale_in_place(const ScaleInPlace& op, Tensor& x) { HWY_DYNAMIC_DISPATCH(scale_in_place)(op, x); }
+void clip_by_norm(const ClipByNorm& op, const Tensor& squared_norm, Tensor& x) {
+  HWY_DYNAMIC_DISPATCH(clip_by_norm)(op, squared_norm, x);
+}
 void clamp_in_place(const ClampInPlace& op, Tensor& x) { HWY_DYNAMIC_DISPATCH(clamp_in_place)(op, x); }
 void ema_step(const EmaStep& op, const Tensor& x, Tensor& a) { HWY_DYNAMIC_DISPATCH(ema_step)(op, x, a); }
 

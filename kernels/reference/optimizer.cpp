@@ -88,6 +88,10 @@ void scale_in_place(const ScaleInPlace& op, Tensor& x) {
   });
 }
 
+void clip_by_norm(const ClipByNorm& op, const Tensor& squared_norm, Tensor& x) {
+  scale_in_place({op.factor(*squared_norm.data<double>())}, x);
+}
+
 void clamp_in_place(const ClampInPlace& op, Tensor& x) {
   dispatch_floating(x.dtype(), "clamp_in_place", [&]<class T>(T) {
     for (T& value : x.values<T>()) value = std::min(std::max(value, T(-op.limit)), T(op.limit));
