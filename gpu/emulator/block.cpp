@@ -41,6 +41,7 @@ constexpr size_t kFiberBytes = 64 * 1024;
 }  // namespace
 
 void fail(const char* format, ...) {
+  current.in_emulator = true;
   std::fflush(stdout);
   std::fputs("GPU emulator: ", stderr);
   if (const Thread* t = current.thread)
@@ -159,6 +160,7 @@ void Block::wait(const char* what, Site site) {
 }
 
 void Block::deadlock() {
+  current.in_emulator = true;
   std::fflush(stdout);
   std::fprintf(stderr, "GPU emulator: block (%u,%u,%u) cannot go on, its threads wait for each other:\n", blockIdx.x, blockIdx.y,
                blockIdx.z);

@@ -22,8 +22,11 @@ struct AsyncCopies {
     unsigned bytes;
     Site site;
   };
+  struct Group {
+    unsigned copies;
+  };
   std::vector<Copy> queue;
-  std::vector<unsigned> groups;
+  std::vector<Group> groups;
   unsigned uncommitted = 0;
 };
 
@@ -42,7 +45,6 @@ struct alignas(64) Thread {
 // Lanes of one warp on their way to one warp function.
 struct Meeting {
   unsigned mask, arrived;
-  const char* name;
   Site site;
   void* slots[32];
 };
@@ -144,7 +146,7 @@ class Block {
 struct Current {
   Thread* thread = nullptr;
   Block* block = nullptr;
-  bool for_all_lanes = false;  // what runs is a warp function's work, and no single thread's
+  bool in_emulator = false;  // what runs is not the thread's own code: the race checker looks away
 };
 extern constinit thread_local Current current;
 

@@ -55,17 +55,11 @@ void Block::meet(unsigned mask, void* slot, WarpWork work, const char* name, Sit
   std::vector<Meeting>& meetings = meetings_[me.warp()];
   Meeting* meeting = nullptr;
   for (Meeting& m : meetings)
-    if (m.mask & mask) {
-      if (m.mask != mask || m.site != site)
-        fail("%s with mask %08x at %s:%u, while other lanes wait in %s with mask %08x at %s:%u", name, mask, site.file, site.line,
-             m.name, m.mask, m.site.file, m.site.line);
-      meeting = &m;
-    }
+    if (m.mask == mask && m.site == site) meeting = &m;
   if (!meeting) {
     meeting = &meetings.emplace_back();
     meeting->mask = mask;
     meeting->arrived = 0;
-    meeting->name = name;
     meeting->site = site;
   }
   meeting->slots[lane] = slot;
@@ -73,9 +67,9 @@ void Block::meet(unsigned mask, void* slot, WarpWork work, const char* name, Sit
   if (meeting->arrived != mask) return wait(name, site);
 
   if (work) {
-    current.for_all_lanes = true;
+    current.in_emulator = true;
     work(meeting->slots, mask);
-    current.for_all_lanes = false;
+    current.in_emulator = false;
   } else if (race_hooks) {  // __syncwarp orders memory; shuffles, votes and matrix work promise nothing
     race_hooks->warp_barrier(me.warp(), mask);
   }

@@ -40,7 +40,7 @@ void start_copy(void* to, const void* from, unsigned bytes, bool valid, Site sit
 
 void commit_copies() {
   AsyncCopies& copies = current.block->copies_of(*current.thread);
-  copies.groups.push_back(std::exchange(copies.uncommitted, 0));
+  copies.groups.push_back({std::exchange(copies.uncommitted, 0)});
 }
 
 void wait_for_copies(unsigned pending, Site site) {
@@ -50,7 +50,7 @@ void wait_for_copies(unsigned pending, Site site) {
   const size_t groups = copies.groups.size() - pending;
   size_t done = 0;
   for (size_t g = 0; g < groups; ++g)
-    for (const size_t end = done + copies.groups[g]; done < end; ++done) {
+    for (const size_t end = done + copies.groups[g].copies; done < end; ++done) {
       const AsyncCopies::Copy& c = copies.queue[done];
       note_access(c.to, c.bytes, true, false, c.site);
       if (c.from)

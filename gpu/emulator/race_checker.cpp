@@ -282,8 +282,14 @@ void report_host_access(const void* p, bool write, uint64_t where) {
     report(where, 0, std::string(write ? "write to" : "read of") + " host memory " + address + " in a kernel: " + who(me));
 }
 
+struct InEmulator {
+  InEmulator() { current.in_emulator = true; }
+  ~InEmulator() { current.in_emulator = false; }
+};
+
 void on_access(const void* p, size_t bytes, bool write, bool atomic, uint64_t where) {
-  if (!current.thread || current.for_all_lanes || bytes == 0) return;
+  if (!current.thread || current.in_emulator || bytes == 0) return;
+  const InEmulator scope;  // what we call may have been compiled with the hooks too
   Checker& c = checker();
   const auto at = reinterpret_cast<uintptr_t>(p);
   if (is_private(at)) return;
