@@ -14,7 +14,7 @@ namespace gpu::emulator {
 
 // ---- the switch -----------------------------------------------------------------------------------------------------------
 
-#if defined(__x86_64__)
+#if GPU_OWN_SWITCH
 
 extern "C" void glia_emulator_switch(void** stopped, void* next);
 extern "C" void glia_emulator_enter();
@@ -97,8 +97,6 @@ static void jump(Fiber& from, Fiber& to) { swapcontext(&from.registers, &to.regi
 void switch_fiber(Fiber& from, Fiber& to) {
 #if GPU_ASAN
   __sanitizer_start_switch_fiber(&from.sanitizer, to.stack, to.stack_bytes);
-#elif GPU_TSAN
-  __tsan_switch_to_fiber(to.sanitizer, 0);
 #endif
   jump(from, to);
 #if GPU_ASAN
@@ -119,9 +117,6 @@ Fiber::Fiber(size_t bytes) {
   // Stacks that begin at the same offset in their pages compete for the same cache sets: each begins some lines further down.
   static thread_local size_t colour = 0;
   stack_bytes = bytes - colour++ * 5 % 64 * 64;
-#if GPU_TSAN
-  sanitizer = __tsan_create_fiber(0);
-#endif
   prepare(*this);
 }
 
@@ -133,20 +128,13 @@ Fiber::Fiber() {
     pthread_attr_destroy(&attributes);
   }
   stack = static_cast<char*>(lowest);
-#if GPU_TSAN
-  sanitizer = __tsan_get_current_fiber();
-#endif
-#if !defined(__x86_64__)
+#if !GPU_OWN_SWITCH
   context = &registers;
 #endif
 }
 
 Fiber::~Fiber() {
-  if (!mapping) return;
-#if GPU_TSAN
-  __tsan_destroy_fiber(sanitizer);
-#endif
-  munmap(mapping, mapping_bytes);
+  if (mapping) munmap(mapping, mapping_bytes);
 }
 
 }  // namespace gpu::emulator

@@ -3,13 +3,16 @@
 #include <cstddef>
 #include <memory>
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GPU_USE_UCONTEXT)
+#define GPU_OWN_SWITCH 1
+#else
+#define GPU_OWN_SWITCH 0
 #include <ucontext.h>
 #endif
 
 namespace gpu::emulator {
 
-#if defined(__x86_64__)
+#if GPU_OWN_SWITCH
 using Context = void*;  // a stopped stack's pointer; the registers that a call must keep lie there
 #else
 using Context = ucontext_t*;  // lives in its Fiber
@@ -26,8 +29,8 @@ struct Fiber {
   size_t stack_bytes = 0;
   void* mapping = nullptr;
   size_t mapping_bytes = 0;
-  void* sanitizer = nullptr;  // ASan's fake stack, or TSan's fiber
-#if !defined(__x86_64__)
+  void* sanitizer = nullptr;  // ASan's fake stack
+#if !GPU_OWN_SWITCH
   ucontext_t registers;
 #endif
 };

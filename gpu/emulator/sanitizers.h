@@ -1,5 +1,6 @@
 #pragma once
-// What the sanitizers want to know of stacks and memory that we manage ourselves.
+// What the address sanitizer wants to know of stacks and memory that we manage ourselves. (To the thread sanitizer all fibers of an OS
+// thread are that thread, which is what they are.)
 #if defined(__has_feature)
 #define GPU_HAS_FEATURE(x) __has_feature(x)
 #else
@@ -12,13 +13,6 @@
 #include <sanitizer/common_interface_defs.h>
 #else
 #define GPU_ASAN 0
-#endif
-
-#if defined(__SANITIZE_THREAD__) || GPU_HAS_FEATURE(thread_sanitizer)
-#define GPU_TSAN 1
-#include <sanitizer/tsan_interface.h>
-#else
-#define GPU_TSAN 0
 #endif
 
 #include <cstddef>

@@ -127,7 +127,7 @@ __global__ void too_few_copies_kernel(const float* x, float* y) {
 }
 
 template <auto kernel, int threads, int shared_bytes = 0>
-void run(float* y) {
+void run_fault(float* y) {
   static_cast<void>(gpu::launch({1, threads, shared_bytes}, nullptr, kernel, y));
 }
 void run_row_overrun(float* y) { static_cast<void>(gpu::launch({1, 1}, nullptr, row_overrun, y, 8)); }
@@ -142,22 +142,22 @@ using namespace glia::GPU_NS;
 const std::vector<Fault>& faults() {
   constexpr auto emulator = NoticedBy::emulator, address = NoticedBy::address_sanitizer, undefined = NoticedBy::undefined_sanitizer;
   static const std::vector<Fault> all{
-      {"shared overrun", run<shared_overrun, 32>, emulator, "wrote 0 bytes past the end of s, declared at", kSharedArray},
-      {"shared overrun", run<shared_overrun, 32>, address, "use-after-poison", kSharedOverrun},
-      {"device overrun", run<device_overrun, 64>, address, "use-after-poison", kDeviceOverrun},
-      {"dynamic shared overrun", run<dynamic_overrun, 33, 128>, address, "use-after-poison", kDynamicOverrun},
+      {"shared overrun", run_fault<shared_overrun, 32>, emulator, "wrote 0 bytes past the end of s, declared at", kSharedArray},
+      {"shared overrun", run_fault<shared_overrun, 32>, address, "use-after-poison", kSharedOverrun},
+      {"device overrun", run_fault<device_overrun, 64>, address, "use-after-poison", kDeviceOverrun},
+      {"dynamic shared overrun", run_fault<dynamic_overrun, 33, 128>, address, "use-after-poison", kDynamicOverrun},
       {"row overrun", run_row_overrun, undefined, "index 8 out of bounds", kRowOverrun},
-      {"misaligned vector", run<misaligned_vector, 1>, undefined, "misaligned address", kMisalignedVector},
-      {"misaligned copy", run<misaligned_copy, 1>, emulator, "is not aligned to 16 bytes", kMisalignedCopy},
-      {"misaligned atomic", run<misaligned_atomic, 1>, emulator, "is not aligned to 8 bytes", kMisalignedAtomic},
-      {"divergent barrier", run<divergent_barrier, 64>, emulator, "while others wait at", kDivergentBarrier},
-      {"return before a barrier", run<early_return, 64>, emulator, "has returned", kEarlyReturn},
-      {"shuffle in a branch", run<shuffle_in_branch, 32>, emulator, "threads wait for each other", kShuffleInBranch},
-      {"lane not in its mask", run<not_in_mask, 32>, emulator, "its own lane is not in the mask", kNotInMask},
-      {"masks that overlap", run<masks_meet, 32>, emulator, "threads wait for each other", kMasksMeet},
-      {"half a warp's mma", run<half_a_warps_mma, 32>, emulator, "threads wait for each other", kHalfAWarpsMma},
-      {"too much shared memory", run<too_much_shared, 32>, emulator, "limit 49152", kTooMuchShared},
-      {"too little asked for", run<too_little_asked, 32, 128>, emulator, "uses 256 bytes of dynamic shared memory", 0},
+      {"misaligned vector", run_fault<misaligned_vector, 1>, undefined, "misaligned address", kMisalignedVector},
+      {"misaligned copy", run_fault<misaligned_copy, 1>, emulator, "is not aligned to 16 bytes", kMisalignedCopy},
+      {"misaligned atomic", run_fault<misaligned_atomic, 1>, emulator, "is not aligned to 8 bytes", kMisalignedAtomic},
+      {"divergent barrier", run_fault<divergent_barrier, 64>, emulator, "while others wait at", kDivergentBarrier},
+      {"return before a barrier", run_fault<early_return, 64>, emulator, "has returned", kEarlyReturn},
+      {"shuffle in a branch", run_fault<shuffle_in_branch, 32>, emulator, "threads wait for each other", kShuffleInBranch},
+      {"lane not in its mask", run_fault<not_in_mask, 32>, emulator, "its own lane is not in the mask", kNotInMask},
+      {"masks that overlap", run_fault<masks_meet, 32>, emulator, "threads wait for each other", kMasksMeet},
+      {"half a warp's mma", run_fault<half_a_warps_mma, 32>, emulator, "threads wait for each other", kHalfAWarpsMma},
+      {"too much shared memory", run_fault<too_much_shared, 32>, emulator, "limit 49152", kTooMuchShared},
+      {"too little asked for", run_fault<too_little_asked, 32, 128>, emulator, "uses 256 bytes of dynamic shared memory", 0},
   };
   return all;
 }

@@ -123,7 +123,7 @@ __global__ void reads_and_atomics(float* y) {
 __global__ void write_kernel(float* pointer) { *pointer = 1; }
 
 template <auto kernel, int blocks, int threads>
-int run(float* y) {
+int run_race(float* y) {
   return gpu::launch({blocks, threads}, nullptr, kernel, y);
 }
 
@@ -136,20 +136,20 @@ using namespace glia::GPU_NS;
 
 const std::vector<Race>& races() {
   static const std::vector<Race> all{
-      {"no barrier", run<no_barrier, 1, 64>, kNoBarrier[0], kNoBarrier[1]},
-      {"no barrier in a loop", run<no_barrier_in_loop, 1, 64>, kNoBarrierInLoop[0], kNoBarrierInLoop[1]},
-      {"a sum that is not atomic", run<plain_sum, 2, 1>, kPlainSum[0], kPlainSum[1]},
-      {"atomic and plain", run<atomic_and_plain, 1, 2>, kAtomicAndPlain[0], kAtomicAndPlain[1]},
-      {"no warp barrier", run<no_warp_barrier, 1, 32>, kNoWarpBarrier[0], kNoWarpBarrier[1]},
-      {"a warp barrier without the lanes that matter", run<partial_warp_barrier, 1, 32>, kPartialWarpBarrier[0], kPartialWarpBarrier[1]},
-      {"a warp barrier of some", run<not_the_whole_warp, 1, 32>, kNotTheWholeWarp[0], kNotTheWholeWarp[1]},
-      {"between blocks", run<between_blocks, 2, 32>, kBetweenBlocks[0], kBetweenBlocks[1]},
-      {"no fence", run<no_fence, 4, 32>, kNoFence[0], kNoFence[1]},
-      {"no barrier after an asynchronous copy", run<no_barrier_after_copy, 1, 32>, kNoBarrierAfterCopy[0], kNoBarrierAfterCopy[1]},
-      {"halves of a word", run<halves_of_a_word, 1, 64>},
-      {"warp barriers", run<warp_barriers, 1, 32>},
-      {"fenced", run<fenced, 4, 32>},
-      {"reads and atomics", run<reads_and_atomics, 4, 64>},
+      {"no barrier", run_race<no_barrier, 1, 64>, kNoBarrier[0], kNoBarrier[1]},
+      {"no barrier in a loop", run_race<no_barrier_in_loop, 1, 64>, kNoBarrierInLoop[0], kNoBarrierInLoop[1]},
+      {"a sum that is not atomic", run_race<plain_sum, 2, 1>, kPlainSum[0], kPlainSum[1]},
+      {"atomic and plain", run_race<atomic_and_plain, 1, 2>, kAtomicAndPlain[0], kAtomicAndPlain[1]},
+      {"no warp barrier", run_race<no_warp_barrier, 1, 32>, kNoWarpBarrier[0], kNoWarpBarrier[1]},
+      {"a warp barrier without the lanes that matter", run_race<partial_warp_barrier, 1, 32>, kPartialWarpBarrier[0], kPartialWarpBarrier[1]},
+      {"a warp barrier of some", run_race<not_the_whole_warp, 1, 32>, kNotTheWholeWarp[0], kNotTheWholeWarp[1]},
+      {"between blocks", run_race<between_blocks, 2, 32>, kBetweenBlocks[0], kBetweenBlocks[1]},
+      {"no fence", run_race<no_fence, 4, 32>, kNoFence[0], kNoFence[1]},
+      {"no barrier after an asynchronous copy", run_race<no_barrier_after_copy, 1, 32>, kNoBarrierAfterCopy[0], kNoBarrierAfterCopy[1]},
+      {"halves of a word", run_race<halves_of_a_word, 1, 64>},
+      {"warp barriers", run_race<warp_barriers, 1, 32>},
+      {"fenced", run_race<fenced, 4, 32>},
+      {"reads and atomics", run_race<reads_and_atomics, 4, 64>},
   };
   return all;
 }
