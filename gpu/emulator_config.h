@@ -28,7 +28,7 @@ struct EmulatorStats {
 };
 const EmulatorStats& emulator_stats();
 
-// ---- barrier mutation: is every barrier needed, and would the tests notice if it were missing? ------------------------------
+// ---- barrier mutation: is every barrier needed, and would the tests notice if it were missing? --------------------------------
 
 struct BarrierSite {
   std::string kind;  // __syncthreads, __syncwarp, cp_async_wait

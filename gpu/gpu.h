@@ -2,17 +2,17 @@
 // The one header that a kernel file includes. The same .cu source is compiled twice: by nvcc, as CUDA; and by g++ or clang++, as
 // C++ on the CPU (gpu/emulator.h), for tests, sanitizers and debuggers. The rules that make this work:
 //
-//   - everything in a kernel file stands in `namespace glia::GPU_NS` (glia::cuda, glia::emulated), so that both objects link into
-//     one program;
+//   - everything in a kernel file stands in `namespace glia::GPU_NS` (glia::cuda, glia::emulated), so that both objects link
+//     into one program;
 //   - gpu::launch(gpu::LaunchShape{grid, block, shared_bytes}, stream, kernel, args...) instead of <<<>>>; the arguments are
 //     trivially copyable. It returns a cudaError_t;
-//   - GPU_SHARED(float, tile, [2][16][64]); instead of __shared__, and auto& s = gpu::dynamic_shared<Tiles>(); for what the launch
-//     asked for. Both start as NaN in the emulator, with a gap around them that nobody may touch;
+//   - GPU_SHARED(float, tile, [2][16][64]); instead of __shared__, and auto& s = gpu::dynamic_shared<Tiles>(); for what the
+//     launch asked for. Both start as NaN in the emulator, with a gap around them that nobody may touch;
 //   - GPU_UNROLL for #pragma unroll. PTX only inside gpu/mma.h; gpu::half and gpu::bf16 as types;
 //   - a barrier is reached by every thread of the block, a warp function by every lane of its mask, at the same line;
 //   - no block waits for another (no grid barrier, no spinning on a flag): the emulator runs them one after another. "The last
 //     block to finish", counted with an atomic, is fine;
-//   - no exceptions, no allocation, no std::atomic and no `__device__` or `__managed__` variables in kernels; __constant__ is fine.
+//   - no exceptions, allocation or std::atomic in kernels, no `__device__` or `__managed__` variables; __constant__ is fine.
 //
 // Look into a kernel with gdb: `break tile.cu:44 if threadIdx.x == 37 && blockIdx.x == 1` in the emulated build.
 

@@ -16,8 +16,8 @@ namespace gpu::inline device_side {
 
 __device__ __forceinline__ unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
 
-// Copies 16, 8 or 4 bytes from global to shared memory, both aligned to that; where !valid writes zeros and reads nothing. The bytes
-// are there for this thread after its group was waited for, for others after a barrier as well.
+// Copies 16, 8 or 4 bytes from global to shared memory, both aligned to that; where !valid writes zeros and reads nothing. The
+// bytes are there for this thread after its group was waited for, for others after a barrier as well.
 __device__ __forceinline__ void cp_async16(void* to, const void* from, bool valid = true) {
   const int bytes = valid ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes) : "memory");
@@ -45,8 +45,8 @@ __device__ __forceinline__ unsigned to_tf32(float x) {
   return bits;
 }
 
-// Loads 8x8 matrices of 16-bit values from shared memory: lane i gives the address of row i%8 of matrix i/8 (16 bytes, aligned); matrix q
-// arrives in r[q], with lane (g, t) holding the pair at (g, 2t); _trans transposes each.
+// Loads 8x8 matrices of 16-bit values from shared memory: lane i gives the address of row i%8 of matrix i/8 (16 bytes, aligned);
+// matrix q arrives in r[q], with lane (g, t) holding the pair at (g, 2t); _trans transposes each.
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

@@ -42,15 +42,15 @@ std::string refused_text(cudaError_t error) {
   const gpu::RefusedLaunch& r = gpu::refused_launch;
   if (error == cudaSuccess || r.error != error) return {};
   char text[256];
-  std::snprintf(text, sizeof text, " (the launch at %.100s:%u: grid %ux%ux%u, block %ux%ux%u, %zu bytes of shared memory)", r.file,
-                r.line, r.grid.x, r.grid.y, r.grid.z, r.block.x, r.block.y, r.block.z, r.shared_bytes);
+  std::snprintf(text, sizeof text, " (the launch at %.100s:%u: grid %ux%ux%u, block %ux%ux%u, %zu bytes of shared memory)",
+                r.file, r.line, r.grid.x, r.grid.y, r.grid.z, r.block.x, r.block.y, r.block.z, r.shared_bytes);
   return text;
 }
 
-// ---- fill ---------------------------------------------------------------------------------------------------------------
+// ---- fill ---------------------------------------------------------------------------------------------------------------------
 
-// Writes the 16 bytes of `pattern` over and over; its period divides 16 and the addresses, so bytes before the first and after the last
-// full 16 follow the same rule: byte i of memory gets byte (address % 16) of the pattern, once the pattern is turned by the start.
+// Writes `pattern` over and over. Its period divides 16 and the address of the start, so the byte at every address is byte
+// (address % 16) of the pattern: in the aligned vectors and in the bytes before and after them.
 __global__ void __launch_bounds__(256) fill_kernel(unsigned char* to, uint4 pattern, size_t head, size_t vectors, size_t tail) {
   const size_t first = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
   const size_t step = static_cast<size_t>(gridDim.x) * blockDim.x;
@@ -81,7 +81,7 @@ cudaError_t launch_fill(void* to, const void* pattern, size_t pattern_bytes, siz
                      tail);
 }
 
-// ---- which devices ------------------------------------------------------------------------------------------------------
+// ---- which devices ------------------------------------------------------------------------------------------------------------
 
 gpu::DeviceCount count_devices() {
   int count = 0;  // CUDA leaves it alone where there is no driver
@@ -97,7 +97,8 @@ gpu::DeviceCount count_devices() {
                    version_text(runtime)};
   if (error == cudaErrorNoDevice || error == cudaSuccess) {
     const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-    return {0, "the NVIDIA driver shows no GPU" + (visible ? " (CUDA_VISIBLE_DEVICES=" + std::string(visible) + ")" : std::string())};
+    const std::string why = visible ? std::string(" (CUDA_VISIBLE_DEVICES=") + visible + ")" : std::string();
+    return {0, "the NVIDIA driver shows no GPU" + why};
   }
   return {0, status(error).text};
 }
@@ -112,7 +113,7 @@ std::vector<int> architectures() {
 #endif
 }
 
-// ---- the table ----------------------------------------------------------------------------------------------------------
+// ---- the table ----------------------------------------------------------------------------------------------------------------
 
 struct Table final : gpu::Runtime {
   constexpr Table() : Runtime(GPU_EMULATED ? "emulated" : "cuda") {}
@@ -125,8 +126,14 @@ struct Table final : gpu::Runtime {
   Status properties(int device, Properties& properties) const override {
     cudaDeviceProp p;
     if (const cudaError_t error = cudaGetDeviceProperties(&p, device); error != cudaSuccess) return taken(error);
-    properties = {p.name, p.major, p.minor, p.totalGlobalMem, p.multiProcessorCount, p.sharedMemPerBlockOptin,
-                  p.sharedMemPerMultiprocessor, static_cast<size_t>(p.l2CacheSize), 0, 0};
+    properties.name = p.name;
+    properties.major = p.major;
+    properties.minor = p.minor;
+    properties.total_memory = p.totalGlobalMem;
+    properties.multiprocessors = p.multiProcessorCount;
+    properties.shared_per_block = p.sharedMemPerBlockOptin;
+    properties.shared_per_multiprocessor = p.sharedMemPerMultiprocessor;
+    properties.l2_bytes = static_cast<size_t>(p.l2CacheSize);
     cudaError_t error = cudaDriverGetVersion(&properties.driver_version);
     if (error == cudaSuccess) error = cudaRuntimeGetVersion(&properties.runtime_version);
     return taken(error);
@@ -159,8 +166,8 @@ struct Table final : gpu::Runtime {
   }
   Status copy_2d(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t row_bytes, size_t rows, CopyKind kind,
                  Stream stream) const override {
-    return taken(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, row_bytes, rows, memcpy_kind(kind),
-                                   static_cast<cudaStream_t>(stream)));
+    return taken(
+        cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, row_bytes, rows, memcpy_kind(kind), static_cast<cudaStream_t>(stream)));
   }
   Status set_bytes(void* to, int value, size_t bytes, Stream stream) const override {
     return taken(cudaMemsetAsync(to, value, bytes, static_cast<cudaStream_t>(stream)));

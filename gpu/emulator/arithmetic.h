@@ -11,7 +11,7 @@
 
 namespace gpu::cuda_names {
 
-// ---- bits -------------------------------------------------------------------------------------------------------------------
+// ---- bits ---------------------------------------------------------------------------------------------------------------------
 
 inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
@@ -55,7 +55,7 @@ inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   return result;
 }
 
-// ---- integers ---------------------------------------------------------------------------------------------------------------
+// ---- integers -----------------------------------------------------------------------------------------------------------------
 
 inline int __mulhi(int a, int b) { return static_cast<int>(static_cast<int64_t>(a) * b >> 32); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32); }
@@ -85,7 +85,7 @@ constexpr auto max(A a_, B b_) {
   return a < b || a != a ? b : a;
 }
 
-// ---- rounding to integers: to nearest even, towards zero, down, up -----------------------------------------------------------
+// ---- rounding to integers: to nearest even, towards zero, down, up ------------------------------------------------------------
 
 namespace detail {
 template <class T>
@@ -114,7 +114,7 @@ inline float __ll2float_rn(long long x) { return static_cast<float>(x); }
 inline float __ull2float_rn(unsigned long long x) { return static_cast<float>(x); }
 inline float __double2float_rn(double x) { return static_cast<float>(x); }
 
-// ---- floating point ----------------------------------------------------------------------------------------------------------
+// ---- floating point -----------------------------------------------------------------------------------------------------------
 
 // One rounding each, never contracted into a fused multiply-add.
 inline float __fadd_rn(float a, float b) { return a + b; }

@@ -34,8 +34,8 @@ T combine(Atomic operation, T old, T value) {
 
 template <class T>
 void check_aligned(const T* pointer, Site site) {
-  if (reinterpret_cast<uintptr_t>(pointer) % sizeof(T)) fail("atomic at %s:%u: %p is not aligned to %zu bytes", site.file, site.line,
-                                                             static_cast<const void*>(pointer), sizeof(T));
+  if (reinterpret_cast<uintptr_t>(pointer) % sizeof(T))
+    fail("atomic at %s:%u: %p is not aligned to %zu bytes", site.file, site.line, static_cast<const void*>(pointer), sizeof(T));
 }
 
 }  // namespace

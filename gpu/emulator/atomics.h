@@ -45,7 +45,9 @@ GPU_ATOMIC(atomicExch, exchange, float)
 // clang-format on
 
 inline int atomicSub(int* pointer, int value, Site site = Site::here()) { return atomicAdd(pointer, -value, site); }
-inline unsigned atomicSub(unsigned* pointer, unsigned value, Site site = Site::here()) { return atomicAdd(pointer, 0u - value, site); }
+inline unsigned atomicSub(unsigned* pointer, unsigned value, Site site = Site::here()) {
+  return atomicAdd(pointer, 0u - value, site);
+}
 inline int atomicCAS(int* pointer, int expected, int value, Site site = Site::here()) {
   return emulator::atomic_compare_exchange(pointer, expected, value, site);
 }
@@ -59,14 +61,24 @@ inline unsigned long long atomicCAS(unsigned long long* pointer, unsigned long l
 
 // Loads and stores that say how they should be cached.
 template <class T>
-T __ldg(const T* pointer) { return *pointer; }
+T __ldg(const T* pointer) {
+  return *pointer;
+}
 template <class T>
-T __ldcs(const T* pointer) { return *pointer; }
+T __ldcs(const T* pointer) {
+  return *pointer;
+}
 template <class T>
-T __ldcg(const T* pointer) { return *pointer; }
+T __ldcg(const T* pointer) {
+  return *pointer;
+}
 template <class T>
-void __stcs(T* pointer, T value) { *pointer = value; }
+void __stcs(T* pointer, T value) {
+  *pointer = value;
+}
 template <class T>
-void __stcg(T* pointer, T value) { *pointer = value; }
+void __stcg(T* pointer, T value) {
+  *pointer = value;
+}
 
 }  // namespace gpu::cuda_names

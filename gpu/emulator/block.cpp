@@ -60,7 +60,7 @@ Block& Block::of_this_os_thread() {
   return *block;
 }
 
-// ---- which thread runs -------------------------------------------------------------------------------------------------------
+// ---- which thread runs --------------------------------------------------------------------------------------------------------
 
 void fiber_main() {
 #if GPU_ASAN
@@ -132,8 +132,8 @@ inline void Block::thread_returned(Thread& thread) {
     return;
   if (strict_) {
     resume(*at_barrier_[0]);
-    fail("waits at %s (%s:%u), but thread (%u,%u,%u) has returned", barrier_name_, barrier_site_.file, barrier_site_.line, thread.x,
-         thread.y, thread.z);
+    fail("waits at %s (%s:%u), but thread (%u,%u,%u) has returned", barrier_name_, barrier_site_.file, barrier_site_.line,
+         thread.x, thread.y, thread.z);
   }
   if (at_barrier_.size() == live_) release_barrier();
 }
@@ -167,14 +167,15 @@ void Block::deadlock() {
   std::map<std::string, std::vector<unsigned>> groups;
   for (const Thread& t : threads_) {
     if (t.rank >= count_) break;
-    groups[t.waiting ? std::string(t.waiting) + " at " + t.site.file + ":" + std::to_string(t.site.line) : "returned"].push_back(t.rank);
+    groups[t.waiting ? std::string(t.waiting) + " at " + t.site.file + ":" + std::to_string(t.site.line) : "returned"].push_back(
+        t.rank);
   }
   for (const auto& [where, ranks] : groups)
     std::fprintf(stderr, "  %4zu threads (first %u, last %u): %s\n", ranks.size(), ranks.front(), ranks.back(), where.c_str());
   std::abort();
 }
 
-// ---- grids and blocks ----------------------------------------------------------------------------------------------------------
+// ---- grids and blocks ---------------------------------------------------------------------------------------------------------
 
 void Block::set_shape(dim3 block) {
   if (block.x == shape_.x && block.y == shape_.y && block.z == shape_.z) return;
@@ -213,7 +214,10 @@ void Block::run_grid(dim3 grid, dim3 block, size_t shared_bytes, const KernelCal
   // Blocks in random order: from any one, in steps prime to their number.
   block_ = order_ == Order::forward ? 0 : order_ == Order::reverse ? blocks_ - 1 : random_.next() % blocks_;
   stride_ = order_ == Order::reverse ? blocks_ - 1 : 1;
-  if (order_ == Order::random && blocks_ > 2) do stride_ = 1 + random_.next() % (blocks_ - 1); while (std::gcd(stride_, blocks_) != 1);
+  if (order_ == Order::random && blocks_ > 2) {
+    do stride_ = 1 + random_.next() % (blocks_ - 1);
+    while (std::gcd(stride_, blocks_) != 1);
+  }
   if (order_ == Order::random) {
     start_order_.resize(count_);
     std::iota(start_order_.begin(), start_order_.end(), uint16_t{0});

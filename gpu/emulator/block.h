@@ -71,8 +71,9 @@ struct SharedArray {
 };
 
 // Runs grids on one OS thread, one block after the other.
-// Invariants while a block runs: every thread is either not started, running (one), ready, waiting in a meeting or at the barrier,
-// or has returned; `live` counts all but the last kind. A thread that waits keeps the fiber it stopped on; `idle` holds the others.
+// Invariants while a block runs: every thread is either not started, running (one), ready, waiting in a meeting or at the
+// barrier, or has returned; live_ counts all but the last kind. A thread that waits keeps the fiber it stopped on; idle_ holds
+// the others.
 class Block {
  public:
   Block();

@@ -21,7 +21,8 @@ EmulatorConfig config_from_environment() {
     if (name == "random") config.order = Order::random;
   }
   if (const char* seed = std::getenv("GLIA_EMULATE_SEED")) config.seed = std::strtoull(seed, nullptr, 10);
-  if (const char* streams = std::getenv("GLIA_EMULATE_STREAMS")) config.deferred_streams = std::string_view(streams) == "deferred";
+  if (const char* streams = std::getenv("GLIA_EMULATE_STREAMS"))
+    config.deferred_streams = std::string_view(streams) == "deferred";
   if (const char* bytes = std::getenv("GLIA_EMULATE_MEMORY")) config.device_memory = std::strtoull(bytes, nullptr, 10);
   return config;
 }

@@ -7,9 +7,9 @@ uint16_t float_to_half(float value) {
   uint32_t u = std::bit_cast<uint32_t>(value);
   const uint32_t sign = u >> 16 & 0x8000u;
   u &= 0x7fffffffu;
-  if (u > 0x7f800000u) return 0x7fff;                                    // CUDA's one NaN
-  if (u >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);    // rounds to infinity
-  if (u < 0x38800000u) {                                                 // subnormal: an addition does the rounding
+  if (u > 0x7f800000u) return 0x7fff;                                  // CUDA's one NaN
+  if (u >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to infinity
+  if (u < 0x38800000u) {                                               // subnormal: an addition does the rounding
     const float rounded = std::bit_cast<float>(u) + 0.5f;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(rounded) - 0x3f000000u));
   }

@@ -49,7 +49,7 @@ struct alignas(4) __nv_bfloat162 {
   __nv_bfloat16 x, y;
 };
 
-// ---- conversions ------------------------------------------------------------------------------------------------------------
+// ---- conversions --------------------------------------------------------------------------------------------------------------
 
 inline float __half2float(__half a) { return a; }
 inline __half __float2half(float a) { return a; }
@@ -83,7 +83,7 @@ inline __nv_bfloat16 __high2bfloat16(__nv_bfloat162 a) { return a.y; }
 inline float __low2float(__nv_bfloat162 a) { return a.x; }
 inline float __high2float(__nv_bfloat162 a) { return a.y; }
 
-// ---- arithmetic --------------------------------------------------------------------------------------------------------------
+// ---- arithmetic ---------------------------------------------------------------------------------------------------------------
 
 // The two types offer the same functions; T is one of them, and Pair the type of two.
 template <class T>

@@ -6,7 +6,7 @@
 
 namespace gpu::emulator {
 
-// ---- the block -----------------------------------------------------------------------------------------------------------------
+// ---- the block ----------------------------------------------------------------------------------------------------------------
 
 void Block::release_barrier() {
   vote_results_[0] = std::exchange(votes_[0], 0);
@@ -21,7 +21,8 @@ void Block::sync(Site site) {
   if (at_barrier_.empty())
     barrier_site_ = site;
   else if (strict_ && site != barrier_site_)
-    fail("reached %s at %s:%u while others wait at %s:%u", barrier_name_, site.file, site.line, barrier_site_.file, barrier_site_.line);
+    fail("reached %s at %s:%u while others wait at %s:%u", barrier_name_, site.file, site.line, barrier_site_.file,
+         barrier_site_.line);
   if (strict_ && live_ < count_)
     fail("reached %s at %s:%u, but %u threads of the block have returned", barrier_name_, site.file, site.line, count_ - live_);
   at_barrier_.push_back(current.thread);
@@ -44,7 +45,7 @@ void sync_block(Site site) {
 
 int sync_block_vote(bool predicate, BlockVote kind, Site site) { return current.block->sync_vote(predicate, kind, site); }
 
-// ---- the warp ------------------------------------------------------------------------------------------------------------------
+// ---- the warp -----------------------------------------------------------------------------------------------------------------
 
 void Block::meet(unsigned mask, void* slot, WarpWork work, const char* name, Site site) {
   Thread& me = *current.thread;
@@ -125,9 +126,7 @@ void match_any_work(Slots& slots, unsigned mask) {
 
 namespace gpu::cuda_names {
 
-unsigned __activemask() {
-  emulator::fail("__activemask: which lanes run together is not defined; pass the mask that is meant");
-}
+unsigned __activemask() { emulator::fail("__activemask: which lanes run together is not defined; pass the mask that is meant"); }
 
 void __threadfence(Site) {
   if (emulator::race_hooks) emulator::race_hooks->fence();

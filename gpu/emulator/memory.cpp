@@ -43,7 +43,8 @@ cudaError_t allocate(void** pointer, size_t bytes, bool host) {
   if (bytes == 0) return cudaSuccess;
   Memory& m = memory();
   const std::lock_guard lock(m.mutex);
-  if (!host && (bytes > device_memory() || m.device_bytes > device_memory() - bytes)) return note_error(cudaErrorMemoryAllocation);
+  if (!host && (bytes > device_memory() || m.device_bytes > device_memory() - bytes))
+    return note_error(cudaErrorMemoryAllocation);
   char* block = static_cast<char*>(std::aligned_alloc(kAlignment, mapped_bytes(bytes)));
   if (!block) return note_error(cudaErrorMemoryAllocation);
   std::memset(block, kFresh, mapped_bytes(bytes));

@@ -10,7 +10,7 @@
 
 namespace gpu::emulator {
 
-// ---- asynchronous copies -------------------------------------------------------------------------------------------------------
+// ---- asynchronous copies ------------------------------------------------------------------------------------------------------
 
 AsyncCopies& Block::copies_of(Thread& thread) {
   if (!thread.copies) {
@@ -62,7 +62,7 @@ void wait_for_copies(unsigned pending, Site site) {
   copies.groups.erase(copies.groups.begin(), copies.groups.begin() + static_cast<std::ptrdiff_t>(groups));
 }
 
-// ---- ldmatrix --------------------------------------------------------------------------------------------------------------------
+// ---- ldmatrix -----------------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -105,7 +105,7 @@ void load_matrices(unsigned* registers, unsigned count, const void* row, bool tr
   meet(kAllLanes, &slot, transposed ? load_matrices_work<true> : load_matrices_work<false>, "ldmatrix", site);
 }
 
-// ---- mma -------------------------------------------------------------------------------------------------------------------------
+// ---- mma ----------------------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -116,7 +116,7 @@ struct MmaSlot {
   int m, n;
 };
 
-constexpr int kMostM = 8, kMostN = 16;  // fragments in a warp's tile
+constexpr int kMostM = 8, kMostN = 16;               // fragments in a warp's tile
 typedef float Row __attribute__((vector_size(32)));  // 8 columns
 
 // The two values a register holds along k; tf32 has one, whose lower 13 bits the tensor core ignores.

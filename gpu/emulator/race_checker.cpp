@@ -1,7 +1,7 @@
 // Finds data races inside a kernel, whatever the schedule and the data.
 //
-// Kernel files are compiled with -fsanitize=thread, but linked with our hooks (race_build/) instead of that sanitizer's library, so
-// every load and store of a kernel comes here. For every word of shared and device memory we keep the last write and two
+// Kernel files are compiled with -fsanitize=thread, but linked with our hooks (race_build/) instead of that sanitizer's library,
+// so every load and store of a kernel comes here. For every word of shared and device memory we keep the last write and two
 // concurrent reads. Two accesses of different threads, one of them a write and not both atomic, need an order between them:
 //   one block     a __syncthreads between them
 //   one warp      also a __syncwarp that both took part in: each lane keeps how far it knows every other lane (a vector clock)
@@ -79,7 +79,7 @@ struct Checker {
   std::array<Cached, 1024> cache{};
 
   uint32_t interval = 0, grid_begin = 0, block_begin = 0, stamp = 1;
-  std::vector<std::pair<uint32_t, unsigned>> blocks;  // first interval of each block of this grid, and its number
+  std::vector<std::pair<uint32_t, unsigned>> blocks;   // first interval of each block of this grid, and its number
   std::vector<std::pair<uint32_t, LaneClocks>> warps;  // with the block they are of
   std::unordered_map<uintptr_t, std::vector<Release>> releases;
   std::vector<Acquired> acquired;
@@ -96,7 +96,7 @@ Checker& checker() {
   return *instance;
 }
 
-// ---- where in the source ------------------------------------------------------------------------------------------------------------
+// ---- where in the source ------------------------------------------------------------------------------------------------------
 
 // Either a return address or, with the top bit, a file name's address and 15 bits of line.
 constexpr uint64_t kIsSite = 1ull << 63;
@@ -119,7 +119,8 @@ std::string line_of_address(const void* pc) {
   while (std::fgets(text, sizeof text, pipe)) {
     std::string line = text;
     line = line.substr(0, line.find_first_of(" \n"));
-    if (best.empty() || best.find("gpu/emulator/") != std::string::npos || best.find("gpu/mma.h") != std::string::npos) best = line;
+    if (best.empty() || best.find("gpu/emulator/") != std::string::npos || best.find("gpu/mma.h") != std::string::npos)
+      best = line;
   }
   pclose(pipe);
   return best.empty() || best[0] == '?' ? std::string(info.dli_fname) + "+" + hex : best;
@@ -158,10 +159,11 @@ void report_race(const char* kind, const Access& a, const Access& b, uintptr_t a
     return;
   }
   report(a.where, b.where,
-         std::string("race: ") + kind + " of " + (shared ? "shared" : "device") + " memory " + address + ": " + who(a) + ", then " + who(b));
+         std::string("race: ") + kind + " of " + (shared ? "shared" : "device") + " memory " + address + ": " + who(a) +
+             ", then " + who(b));
 }
 
-// ---- order --------------------------------------------------------------------------------------------------------------------------
+// ---- order --------------------------------------------------------------------------------------------------------------------
 
 LaneClocks& clocks_of(unsigned warp) {
   Checker& c = checker();
@@ -178,7 +180,8 @@ bool published(const Access& a, const Access& b) {
   const Checker& c = checker();
   return std::any_of(c.acquired.begin(), c.acquired.end(), [&](const Acquired& known) {
     const Release& r = known.release;
-    return a.interval >= r.block_begin && a.stamp < r.stamp && (a.thread == r.thread ? a.interval <= r.interval : a.interval < r.interval) &&
+    return a.interval >= r.block_begin && a.stamp < r.stamp &&
+           (a.thread == r.thread ? a.interval <= r.interval : a.interval < r.interval) &&
            (known.thread == b.thread || known.interval < b.interval);
   });
 }
@@ -194,9 +197,7 @@ bool ordered(const Access& a, const Access& b, bool shared) {
 }
 
 void check_cell(Cell& cell, const Access& me, bool write, uintptr_t at, bool shared) {
-  const auto clash = [&](const Access& a) {
-    return a.interval != 0 && !(a.atomic && me.atomic) && !ordered(a, me, shared);
-  };
+  const auto clash = [&](const Access& a) { return a.interval != 0 && !(a.atomic && me.atomic) && !ordered(a, me, shared); };
   if (clash(cell.write)) report_race(write ? "write after write" : "read after write", cell.write, me, at, shared);
   if (!write) {
     if (cell.read.interval != 0 && cell.read.thread != me.thread && !ordered(cell.read, me, shared)) cell.other_read = cell.read;
@@ -222,7 +223,7 @@ void publish_and_learn(uintptr_t at, const Access& me) {
   if (fence != 0) c.releases[at].push_back({c.block_begin, me.interval, fence, me.thread});
 }
 
-// ---- which memory -------------------------------------------------------------------------------------------------------------------
+// ---- which memory -------------------------------------------------------------------------------------------------------------
 
 bool within(uintptr_t at, const void* begin, size_t bytes) { return at - reinterpret_cast<uintptr_t>(begin) < bytes; }
 
@@ -305,7 +306,8 @@ void on_access(const void* p, size_t bytes, bool write, bool atomic, uint64_t wh
   me.stamp = c.stamp;
   me.thread = current.thread->rank;
   me.atomic = atomic;
-  if (c.warps.size() > current.thread->warp()) me.clock = clocks_of(current.thread->warp())[current.thread->lane()][current.thread->lane()];
+  if (c.warps.size() > current.thread->warp())
+    me.clock = clocks_of(current.thread->warp())[current.thread->lane()][current.thread->lane()];
   if (atomic && !shared) publish_and_learn(at, me);
   for (uintptr_t byte = at; byte < at + bytes;) {
     page = page_of(byte);
@@ -316,7 +318,7 @@ void on_access(const void* p, size_t bytes, bool write, bool atomic, uint64_t wh
   }
 }
 
-// ---- events -------------------------------------------------------------------------------------------------------------------------
+// ---- events -------------------------------------------------------------------------------------------------------------------
 
 void new_grid() {
   Checker& c = checker();

@@ -1,6 +1,6 @@
 #pragma once
-// What the address sanitizer wants to know of stacks and memory that we manage ourselves. (To the thread sanitizer all fibers of an OS
-// thread are that thread, which is what they are.)
+// What the address sanitizer wants to know of stacks and memory that we manage ourselves. (To the thread sanitizer all fibers of
+// an OS thread are that thread, which is what they are.)
 #if defined(__has_feature)
 #define GPU_HAS_FEATURE(x) __has_feature(x)
 #else

@@ -50,7 +50,7 @@ void* Block::place_shared(SharedSlot& slot, size_t bytes, size_t alignment, cons
   for (const SharedArray& a : arrays_)
     if (a.site.file) declared += a.end - a.begin;
   if (declared > kStaticShared || declared + dynamic_bytes_ > kBlockShared)
-    fail("shared array %s at %s:%u: the block would hold %zu bytes in declared arrays (limit %zu) and %zu dynamic ones (together %zu)",
+    fail("shared array %s at %s:%u: the block would hold %zu bytes in declared arrays (limit %zu), %zu dynamic ones (limit %zu)",
          name, site.file, site.line, declared, kStaticShared, dynamic_bytes_, kBlockShared);
   alignment = std::max<size_t>(alignment, 16);
   const size_t begin = (arena_end_ + alignment - 1) / alignment * alignment;

@@ -28,8 +28,8 @@ T& shared_array(SharedSlot& slot, const char* name, Site site) {
 
 }  // namespace gpu::emulator
 
-#define GPU_SHARED(type, name, ...)                                            \
-  using name##_shared_type = type __VA_ARGS__;                                 \
-  static constinit thread_local ::gpu::emulator::SharedSlot name##_slot{};     \
-  name##_shared_type& name = ::gpu::emulator::shared_array<name##_shared_type>( \
-      name##_slot, #name, ::gpu::emulator::Site{__FILE__, __LINE__})
+#define GPU_SHARED(type, name, ...)                                        \
+  using name##_shared_type = type __VA_ARGS__;                             \
+  static constinit thread_local ::gpu::emulator::SharedSlot name##_slot{}; \
+  name##_shared_type& name =                                               \
+      ::gpu::emulator::shared_array<name##_shared_type>(name##_slot, #name, ::gpu::emulator::Site{__FILE__, __LINE__})

@@ -160,7 +160,7 @@ using emulator::note_error;
 using emulator::stream_of;
 using emulator::submit;
 
-// ---- copies ------------------------------------------------------------------------------------------------------------------
+// ---- copies -------------------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   return emulator::copy({to, bytes, from, bytes, bytes, 1}, kind, stream_of(stream));
@@ -181,16 +181,16 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
   return cudaSuccess;
 }
 cudaError_t cudaMemset(void* to, int value, size_t bytes) { return cudaMemsetAsync(to, value, bytes, nullptr); }
-cudaError_t copy_to_symbol(void* symbol, size_t symbol_bytes, const void* from, size_t bytes, size_t offset, cudaStream_t stream) {
+cudaError_t copy_to_symbol(void* symbol, size_t symbol_bytes, const void* from, size_t bytes, size_t offset,
+                           cudaStream_t stream) {
   if (offset > symbol_bytes || bytes > symbol_bytes - offset) return note_error(cudaErrorInvalidValue);
   const Lock lock(device_mutex());
-  const auto staged =
-      std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
+  const auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
   submit(stream_of(stream), [=] { std::memcpy(static_cast<char*>(symbol) + offset, staged->data(), staged->size()); });
   return cudaSuccess;
 }
 
-// ---- streams -----------------------------------------------------------------------------------------------------------------
+// ---- streams ------------------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const Lock lock(device_mutex());
@@ -223,7 +223,7 @@ cudaError_t cudaDeviceSynchronize() {
   return cudaSuccess;
 }
 
-// ---- events ------------------------------------------------------------------------------------------------------------------
+// ---- events -------------------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = new emulator::Event;
@@ -270,7 +270,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return cudaSuccess;
 }
 
-// ---- errors and the device -----------------------------------------------------------------------------------------------------
+// ---- errors and the device ----------------------------------------------------------------------------------------------------
 
 const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {

@@ -11,7 +11,7 @@ using gpu::Stream;
 
 constexpr int divide_up(int n, int by) { return (n + by - 1) / by; }
 
-// ---- sums -----------------------------------------------------------------------------------------------------------------------
+// ---- sums ---------------------------------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ float warp_sum(float v) {
   for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(0xffffffffu, v, d);
@@ -43,7 +43,8 @@ int block_sum(const float* x, float* out, int n, Stream stream) {
 }
 
 // Every block leaves its part behind; whoever draws the last ticket adds them up.
-__global__ void __launch_bounds__(256) last_block_sum_kernel(const float* __restrict__ x, float* parts, unsigned* ticket, float* out, int n) {
+__global__ void __launch_bounds__(256)
+    last_block_sum_kernel(const float* __restrict__ x, float* parts, unsigned* ticket, float* out, int n) {
   GPU_SHARED(bool, is_last);
   const float v = sum_of_block(sum_of_stride(x, n));
   if (threadIdx.x == 0) {
@@ -61,7 +62,7 @@ int last_block_sum(const float* x, float* parts, unsigned* ticket, float* out, i
   return gpu::launch({16, 256}, stream, last_block_sum_kernel, x, parts, ticket, out, n);
 }
 
-// ---- no barriers, warp barriers, atomics, votes ------------------------------------------------------------------------------------
+// ---- no barriers, warp barriers, atomics, votes -------------------------------------------------------------------------------
 
 __global__ void axpy_kernel(float a, const float* __restrict__ x, float* __restrict__ y, int n) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -123,7 +124,7 @@ int compact(const float* x, float* y, int* count, int n, Stream stream) {
   return gpu::launch({1, 256}, stream, compact_kernel, x, y, count, n);
 }
 
-// ---- c = a b in float: a 64 x 64 tile per block, 4 x 4 per thread, two stages, one barrier per step along k --------------------------
+// ---- c = a b in float: a 64 x 64 tile per block, 4 x 4 per thread, two stages, one barrier per step along k -------------------
 
 constexpr int kTile = 64, kStep = 16;
 struct SgemmTiles {
@@ -131,8 +132,8 @@ struct SgemmTiles {
   float b[2][kStep][kTile];
 };
 
-__global__ void __launch_bounds__(256) sgemm_kernel(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, int m,
-                                                    int n, int k) {
+__global__ void __launch_bounds__(256)
+    sgemm_kernel(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, int m, int n, int k) {
   SgemmTiles& s = gpu::dynamic_shared<SgemmTiles>();
   const int tid = threadIdx.x, tx = tid % 16, ty = tid / 16, m0 = blockIdx.y * kTile, n0 = blockIdx.x * kTile;
   const int a_row = tid / 4, a_column = tid % 4 * 4, b_row = tid / 16, b_column = tid % 16 * 4;
@@ -174,12 +175,12 @@ int sgemm(const float* a, const float* b, float* c, int m, int n, int k, Stream 
   return gpu::launch({grid, 256, sizeof(SgemmTiles)}, stream, sgemm_kernel, a, b, c, m, n, k);
 }
 
-// ---- tensor cores: a 32 x 32 tile per block of two warps (16 x 32 each), three stages of asynchronous copies ---------------------------
+// ---- tensor cores: a 32 x 32 tile per block of two warps (16 x 32 each), three stages of asynchronous copies ------------------
 
 constexpr int kStages = 3;
 
-__global__ void __launch_bounds__(64) gemm_tf32_kernel(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, int n,
-                                                       int k) {
+__global__ void __launch_bounds__(64)
+    gemm_tf32_kernel(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c, int n, int k) {
   GPU_SHARED(float, as, [kStages][32][20]);
   GPU_SHARED(float, bs, [kStages][32][20]);
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32, g = lane / 4, t = lane % 4;
@@ -217,8 +218,8 @@ int gemm_tf32(const float* a, const float* b, float* c, int m, int n, int k, Str
   return gpu::launch({dim3(unsigned(n / 32), unsigned(m / 32)), 64}, stream, gemm_tf32_kernel, a, b, c, n, k);
 }
 
-__global__ void __launch_bounds__(64) gemm_bf16_kernel(const gpu::bf16* __restrict__ a, const gpu::bf16* __restrict__ b, float* __restrict__ c,
-                                                       int n, int k) {
+__global__ void __launch_bounds__(64)
+    gemm_bf16_kernel(const gpu::bf16* __restrict__ a, const gpu::bf16* __restrict__ b, float* __restrict__ c, int n, int k) {
   GPU_SHARED(gpu::bf16, as, [32][24]);
   GPU_SHARED(gpu::bf16, bs, [16][40]);  // k major: needs ldmatrix to transpose
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32, g = lane / 4, t = lane % 4;
@@ -240,8 +241,8 @@ __global__ void __launch_bounds__(64) gemm_bf16_kernel(const gpu::bf16* __restri
     for (int i = 0; i < 4; ++i) c[(m0 + warp * 16 + g + i / 2 * 8) * n + n0 + j * 8 + t * 2 + i % 2] = sum[0][j][i];
 }
 int gemm_bf16(const unsigned short* a, const unsigned short* b, float* c, int m, int n, int k, Stream stream) {
-  return gpu::launch({dim3(unsigned(n / 32), unsigned(m / 32)), 64}, stream, gemm_bf16_kernel, reinterpret_cast<const gpu::bf16*>(a),
-                     reinterpret_cast<const gpu::bf16*>(b), c, n, k);
+  return gpu::launch({dim3(unsigned(n / 32), unsigned(m / 32)), 64}, stream, gemm_bf16_kernel,
+                     reinterpret_cast<const gpu::bf16*>(a), reinterpret_cast<const gpu::bf16*>(b), c, n, k);
 }
 
 }  // namespace

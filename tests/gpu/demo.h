@@ -1,6 +1,6 @@
 #pragma once
-// Small kernels that between them use everything kernels meet with: barriers, shuffles, votes, shared and dynamic memory, asynchronous
-// copies, tensor cores, atomics, fences. For testing the emulator, not for use. demo.cu is compiled once per side.
+// Small kernels that between them use everything kernels are made of: barriers, shuffles, votes, shared and dynamic memory,
+// asynchronous copies, tensor cores, atomics, fences. For testing the emulator, not for use. demo.cu is compiled once per side.
 #include "gpu/runtime.h"
 
 namespace glia::tests {
@@ -8,9 +8,10 @@ namespace glia::tests {
 // Device pointers throughout; each gives a CUDA error code. Matrices are row-major.
 struct Demo {
   int (*block_sum)(const float* x, float* out, int n, gpu::Stream stream);  // out += sum of x
-  int (*last_block_sum)(const float* x, float* parts, unsigned* ticket, float* out, int n, gpu::Stream stream);  // 16 parts; *ticket 0
+  // *out = sum of x; parts: 16 floats; *ticket is 0
+  int (*last_block_sum)(const float* x, float* parts, unsigned* ticket, float* out, int n, gpu::Stream stream);
   int (*axpy)(float a, const float* x, float* y, int n, gpu::Stream stream);
-  int (*transpose)(const float* x, float* y, int n, gpu::Stream stream);  // n x n, n a multiple of 32
+  int (*transpose)(const float* x, float* y, int n, gpu::Stream stream);      // n x n, n a multiple of 32
   int (*histogram)(const int* x, unsigned* bins, int n, gpu::Stream stream);  // 64 bins, x in [0, 64)
   // The positive values of x in their order, at most 256; n is at most 256. *count: how many
   int (*compact)(const float* x, float* y, int* count, int n, gpu::Stream stream);

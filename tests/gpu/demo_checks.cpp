@@ -91,7 +91,8 @@ std::vector<float> multiply(const std::vector<float>& a, const std::vector<float
   for (int i = 0; i < m; ++i)
     for (int j = 0; j < n; ++j) {
       double sum = 0;
-      for (int l = 0; l < k; ++l) sum += static_cast<double>(a[static_cast<size_t>(i * k + l)]) * b[static_cast<size_t>(l * n + j)];
+      for (int l = 0; l < k; ++l)
+        sum += static_cast<double>(a[static_cast<size_t>(i * k + l)]) * b[static_cast<size_t>(l * n + j)];
       c[static_cast<size_t>(i * n + j)] = static_cast<float>(sum);
     }
   return c;
@@ -137,8 +138,9 @@ std::string gemm_bf16(const Runtime& runtime, const Demo& demo) {
 
 const std::vector<DemoCheck>& demo_checks() {
   static const std::vector<DemoCheck> checks{
-      {"block_sum", block_sum}, {"last_block_sum", last_block_sum}, {"axpy", axpy},           {"transpose", transpose}, {"histogram", histogram},
-      {"compact", compact},     {"sgemm", sgemm},                   {"gemm_tf32", gemm_tf32}, {"gemm_bf16", gemm_bf16},
+      {"block_sum", block_sum}, {"last_block_sum", last_block_sum}, {"axpy", axpy},
+      {"transpose", transpose}, {"histogram", histogram},           {"compact", compact},
+      {"sgemm", sgemm},         {"gemm_tf32", gemm_tf32},           {"gemm_bf16", gemm_bf16},
   };
   return checks;
 }

@@ -140,7 +140,8 @@ namespace glia::tests {
 using namespace glia::GPU_NS;
 
 const std::vector<Fault>& faults() {
-  constexpr auto emulator = NoticedBy::emulator, address = NoticedBy::address_sanitizer, undefined = NoticedBy::undefined_sanitizer;
+  constexpr auto emulator = NoticedBy::emulator, address = NoticedBy::address_sanitizer;
+  constexpr auto undefined = NoticedBy::undefined_sanitizer;
   static const std::vector<Fault> all{
       {"shared overrun", run_fault<shared_overrun, 32>, emulator, "wrote 0 bytes past the end of s, declared at", kSharedArray},
       {"shared overrun", run_fault<shared_overrun, 32>, address, "use-after-poison", kSharedOverrun},

@@ -8,14 +8,16 @@
 namespace glia::GPU_NS {
 namespace {
 
-constexpr unsigned kNoBarrier[] = {__LINE__ + 3, __LINE__ + 4};
+using Lines = tests::Race::Lines;
+
+constexpr Lines kNoBarrier{__LINE__ + 3, __LINE__ + 4};
 __global__ void no_barrier(float* y) {
   GPU_SHARED(float, s, [64]);
   s[threadIdx.x] = 1;
   y[threadIdx.x] = s[63 - threadIdx.x];
 }
 
-constexpr unsigned kNoBarrierInLoop[] = {__LINE__ + 6, __LINE__ + 4};
+constexpr Lines kNoBarrierInLoop{__LINE__ + 6, __LINE__ + 4};
 __global__ void no_barrier_in_loop(float* y) {
   GPU_SHARED(float, s, [64]);
   for (int i = 0; i < 2; ++i) {
@@ -25,16 +27,16 @@ __global__ void no_barrier_in_loop(float* y) {
   }
 }
 
-constexpr unsigned kPlainSum[] = {__LINE__ + 1, __LINE__ + 1};
+constexpr Lines kPlainSum{__LINE__ + 1, __LINE__ + 1};
 __global__ void plain_sum(float* y) { y[0] += 1; }
 
-constexpr unsigned kAtomicAndPlain[] = {__LINE__ + 2, __LINE__ + 3};
+constexpr Lines kAtomicAndPlain{__LINE__ + 2, __LINE__ + 3};
 __global__ void atomic_and_plain(float* y) {
   atomicAdd(y, 1.0f);
   y[threadIdx.x + 1] = y[0];
 }
 
-constexpr unsigned kNoWarpBarrier[] = {__LINE__ + 3, __LINE__ + 5};
+constexpr Lines kNoWarpBarrier{__LINE__ + 3, __LINE__ + 5};
 __global__ void no_warp_barrier(float* y) {
   GPU_SHARED(float, s, [32]);
   s[threadIdx.x] = 1;
@@ -42,7 +44,7 @@ __global__ void no_warp_barrier(float* y) {
   y[threadIdx.x] = v + s[31 - threadIdx.x];
 }
 
-constexpr unsigned kPartialWarpBarrier[] = {__LINE__ + 3, __LINE__ + 5};
+constexpr Lines kPartialWarpBarrier{__LINE__ + 3, __LINE__ + 5};
 __global__ void partial_warp_barrier(float* y) {
   GPU_SHARED(float, s, [32]);
   s[threadIdx.x] = 1;
@@ -50,7 +52,7 @@ __global__ void partial_warp_barrier(float* y) {
   y[threadIdx.x] = s[31 - threadIdx.x];
 }
 
-constexpr unsigned kNotTheWholeWarp[] = {__LINE__ + 3, __LINE__ + 5};
+constexpr Lines kNotTheWholeWarp{__LINE__ + 3, __LINE__ + 5};
 __global__ void not_the_whole_warp(float* y) {
   GPU_SHARED(float, s, [32]);
   s[threadIdx.x] = 1;
@@ -58,13 +60,13 @@ __global__ void not_the_whole_warp(float* y) {
   y[threadIdx.x] = s[(threadIdx.x + 8) % 32];
 }
 
-constexpr unsigned kBetweenBlocks[] = {__LINE__ + 2, __LINE__ + 3};
+constexpr Lines kBetweenBlocks{__LINE__ + 2, __LINE__ + 3};
 __global__ void between_blocks(float* y) {
   if (blockIdx.x == 0) y[threadIdx.x] = 1;
   if (blockIdx.x == 1) y[threadIdx.x + 32] = y[threadIdx.x];
 }
 
-constexpr unsigned kNoFence[] = {__LINE__ + 3, __LINE__ + 7};
+constexpr Lines kNoFence{__LINE__ + 3, __LINE__ + 7};
 __global__ void no_fence(float* y) {
   GPU_SHARED(bool, last);
   if (threadIdx.x == 0) y[1 + blockIdx.x] = 1;
@@ -74,7 +76,7 @@ __global__ void no_fence(float* y) {
     y[32 + threadIdx.x] = y[1 + threadIdx.x];
 }
 
-constexpr unsigned kNoBarrierAfterCopy[] = {__LINE__ + 3, __LINE__ + 6};
+constexpr Lines kNoBarrierAfterCopy{__LINE__ + 3, __LINE__ + 6};
 __global__ void no_barrier_after_copy(float* y) {
   GPU_SHARED(float, s, [32]);
   gpu::cp_async4(&s[threadIdx.x], y + threadIdx.x);
@@ -83,7 +85,7 @@ __global__ void no_barrier_after_copy(float* y) {
   y[32 + threadIdx.x] = s[31 - threadIdx.x];
 }
 
-// ---- no races -----------------------------------------------------------------------------------------------------------------------
+// ---- no races -----------------------------------------------------------------------------------------------------------------
 
 __global__ void halves_of_a_word(float* y) {
   GPU_SHARED(gpu::bf16, s, [64]);
@@ -136,16 +138,16 @@ using namespace glia::GPU_NS;
 
 const std::vector<Race>& races() {
   static const std::vector<Race> all{
-      {"no barrier", run_race<no_barrier, 1, 64>, kNoBarrier[0], kNoBarrier[1]},
-      {"no barrier in a loop", run_race<no_barrier_in_loop, 1, 64>, kNoBarrierInLoop[0], kNoBarrierInLoop[1]},
-      {"a sum that is not atomic", run_race<plain_sum, 2, 1>, kPlainSum[0], kPlainSum[1]},
-      {"atomic and plain", run_race<atomic_and_plain, 1, 2>, kAtomicAndPlain[0], kAtomicAndPlain[1]},
-      {"no warp barrier", run_race<no_warp_barrier, 1, 32>, kNoWarpBarrier[0], kNoWarpBarrier[1]},
-      {"a warp barrier without the lanes that matter", run_race<partial_warp_barrier, 1, 32>, kPartialWarpBarrier[0], kPartialWarpBarrier[1]},
-      {"a warp barrier of some", run_race<not_the_whole_warp, 1, 32>, kNotTheWholeWarp[0], kNotTheWholeWarp[1]},
-      {"between blocks", run_race<between_blocks, 2, 32>, kBetweenBlocks[0], kBetweenBlocks[1]},
-      {"no fence", run_race<no_fence, 4, 32>, kNoFence[0], kNoFence[1]},
-      {"no barrier after an asynchronous copy", run_race<no_barrier_after_copy, 1, 32>, kNoBarrierAfterCopy[0], kNoBarrierAfterCopy[1]},
+      {"no barrier", run_race<no_barrier, 1, 64>, kNoBarrier},
+      {"no barrier in a loop", run_race<no_barrier_in_loop, 1, 64>, kNoBarrierInLoop},
+      {"a sum that is not atomic", run_race<plain_sum, 2, 1>, kPlainSum},
+      {"atomic and plain", run_race<atomic_and_plain, 1, 2>, kAtomicAndPlain},
+      {"no warp barrier", run_race<no_warp_barrier, 1, 32>, kNoWarpBarrier},
+      {"a warp barrier without the lanes that matter", run_race<partial_warp_barrier, 1, 32>, kPartialWarpBarrier},
+      {"a warp barrier of some", run_race<not_the_whole_warp, 1, 32>, kNotTheWholeWarp},
+      {"between blocks", run_race<between_blocks, 2, 32>, kBetweenBlocks},
+      {"no fence", run_race<no_fence, 4, 32>, kNoFence},
+      {"no barrier after an asynchronous copy", run_race<no_barrier_after_copy, 1, 32>, kNoBarrierAfterCopy},
       {"halves of a word", run_race<halves_of_a_word, 1, 64>},
       {"warp barriers", run_race<warp_barriers, 1, 32>},
       {"fenced", run_race<fenced, 4, 32>},

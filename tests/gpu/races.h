@@ -8,8 +8,11 @@ namespace glia::tests {
 
 struct Race {
   const char* name;
-  int (*run)(float* device_floats);       // 1024 of them; a CUDA error code
-  unsigned first_line = 0, second_line = 0;  // of races.cu, both named; 0: there is no race
+  int (*run)(float* device_floats);  // 1024 of them; a CUDA error code
+  struct Lines {
+    unsigned first, second;
+  };
+  Lines lines{};  // of races.cu, both named; zeros: there is no race
 };
 const std::vector<Race>& races();
 int write_through(float* pointer);  // one thread writes there

@@ -21,7 +21,8 @@ Ending run_fault(void (*run)(float*)) {
 
 // The build for the address sanitizer has the other one, for undefined behaviour, as well.
 bool can_be_noticed(const Fault& fault) {
-  return GPU_ASAN ? std::string(fault.name) != "shared overrun" || fault.by != NoticedBy::emulator : fault.by == NoticedBy::emulator;
+  return GPU_ASAN ? std::string(fault.name) != "shared overrun" || fault.by != NoticedBy::emulator
+                  : fault.by == NoticedBy::emulator;
 }
 
 }  // namespace

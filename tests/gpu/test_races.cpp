@@ -49,10 +49,10 @@ TEST_CASE("races are found in every order, both lines are named, and nothing els
       check_launch(emulated(), race.run(y.get()));
       check(emulated().synchronize(nullptr));
       INFO(race.name, ": ", gpu::race_report());
-      CHECK((gpu::race_count() > 0) == (race.first_line != 0));
-      if (race.first_line == 0) continue;
-      CHECK(names(gpu::race_report(), race.first_line));
-      CHECK(names(gpu::race_report(), race.second_line));
+      CHECK((gpu::race_count() > 0) == (race.lines.first != 0));
+      if (race.lines.first == 0) continue;
+      CHECK(names(gpu::race_report(), race.lines.first));
+      CHECK(names(gpu::race_report(), race.lines.second));
     }
   }
   gpu::reset_races();

@@ -1,5 +1,5 @@
-// The calls that -fsanitize=thread puts into code, so that the race checker hears of every access. Linked only into programs whose
-// kernels are compiled with that flag while nothing is linked with it; never together with the sanitizer's own library.
+// The calls that -fsanitize=thread puts into code, so that the race checker hears of every access. Linked only into programs
+// whose kernels are compiled with that flag while nothing is linked with it; never together with the sanitizer's own library.
 #include <atomic>
 #include <cstdint>
 #include <cstring>
