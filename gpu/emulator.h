@@ -48,4 +48,16 @@ T& dynamic_shared() {
 // Kernels name CUDA's types and functions unqualified; nobody else sees them.
 namespace glia::emulated {
 using namespace ::gpu::cuda_names;
-}
+// glibc declares functions of these names, too, and not as CUDA means them.
+using ::gpu::cuda_names::__cosf;
+using ::gpu::cuda_names::__exp10f;
+using ::gpu::cuda_names::__expf;
+using ::gpu::cuda_names::__log10f;
+using ::gpu::cuda_names::__log2f;
+using ::gpu::cuda_names::__logf;
+using ::gpu::cuda_names::__powf;
+using ::gpu::cuda_names::__sincosf;
+using ::gpu::cuda_names::__sinf;
+using ::gpu::cuda_names::__tanf;
+using ::gpu::cuda_names::__tanhf;
+}  // namespace glia::emulated

@@ -27,4 +27,14 @@ float half_to_float(uint16_t bits) {
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
+float fma_to_odd(float a, float b, float c) {
+  const double product = static_cast<double>(a) * b;  // exact for factors of 16 bits
+  double sum = product + c;
+  const double part = sum - product, lost = (product - (sum - part)) + (c - part);
+  if (isfinite(sum) && lost != 0 && (std::bit_cast<uint64_t>(sum) & 1) == 0) sum = nextafter(sum, lost > 0 ? INFINITY : -INFINITY);
+  const float rounded = static_cast<float>(sum);
+  if (isnan(sum) || static_cast<double>(rounded) == sum || (std::bit_cast<uint32_t>(rounded) & 1) != 0) return rounded;
+  return nextafterf(rounded, static_cast<double>(rounded) < sum ? INFINITY : -INFINITY);
+}
+
 }  // namespace gpu::emulator

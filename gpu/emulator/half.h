@@ -18,6 +18,8 @@ inline uint16_t float_to_bfloat16(float value) {  // to nearest, ties to even
   if ((u & 0x7fffffffu) > 0x7f800000u) return 0x7fff;  // CUDA's one NaN
   return static_cast<uint16_t>((u + 0x7fffu + (u >> 16 & 1)) >> 16);
 }
+// a * b + c, rounded to odd: rounding the result again, to 16 bits, gives what one rounding would have given.
+float fma_to_odd(float a, float b, float c);
 inline float bfloat16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
 }  // namespace gpu::emulator
@@ -112,7 +114,7 @@ template <Half T> T __hmul(T a, T b) { return a * b; }
 template <Half T> T __hdiv(T a, T b) { return a / b; }
 template <Half T> T __hneg(T a) { return -a; }
 template <Half T> T __habs(T a) { return fabsf(a); }
-template <Half T> T __hfma(T a, T b, T c) { return fma(static_cast<double>(a), static_cast<double>(b), static_cast<double>(c)); }
+template <Half T> T __hfma(T a, T b, T c) { return emulator::fma_to_odd(a, b, c); }
 template <Half T> T __hmin(T a, T b) { return fminf(a, b); }
 template <Half T> T __hmax(T a, T b) { return fmaxf(a, b); }
 template <Half T> bool __heq(T a, T b) { return a == b; }
