@@ -53,7 +53,7 @@ double error_of(const Tensor& got, const std::vector<double>& want) {
   double worst = 0, largest = 1e-30;
   for (size_t i = 0; i < want.size(); ++i) {
     const double difference = std::abs(double(got.data<float>()[i]) - want[i]);
-    worst = difference <= worst ? worst : difference;  // NaN stays
+    worst = std::isnan(worst) || difference <= worst ? worst : difference;  // NaN stays
     largest = std::max(largest, std::abs(want[i]));
   }
   return worst / largest;
@@ -79,7 +79,8 @@ int climb(const Ladder& ladder, const Options& options) {
   const Problem host = ladder.make(sizes);
   const Problem small = ladder.make(ladder.small);
   const std::vector<double> want = ladder.expected(small);
-  fmt::print("\n{}: {} ({})\n", ladder.name, ladder.what, fmt::join(sizes, " x "));
+  const auto end = std::find(sizes.begin(), sizes.end(), 0);
+  fmt::print("\n{}: {} ({})\n", ladder.name, ladder.what, fmt::join(sizes.begin(), end, " x "));
   const auto there = [&](const Problem& p) {
     Problem moved{{}, p.out.to(options.device), p.size};
     for (const Tensor& t : p.in) moved.in.push_back(t.to(options.device));
@@ -95,11 +96,12 @@ int climb(const Ladder& ladder, const Options& options) {
     body(to_check);
     const double error = error_of(to_check.out.to(Device{}), want), seconds = seconds_of(body, to_time, options.device, options.repeat);
     const double flops = ladder.flops(sizes);
-    const std::string rate = flops > 0 ? fmt::format("{:9.1f} GFLOP/s", flops / seconds / 1e9)
+    const std::string rate = emulated    ? ""
+                             : flops > 0 ? fmt::format("{:9.1f} GFLOP/s", flops / seconds / 1e9)
                                        : fmt::format("{:9.1f} GB/s", ladder.bytes(sizes) / seconds / 1e9);
     const bool good = error <= step.tolerance;
     fmt::print("  {:<30} {:>10.3f} ms  {}{}  error {:.1e}{}\n", step.name, seconds * 1e3, rate,
-               before > 0 ? fmt::format("  x{:<5.2f}", before / seconds) : "        ", error, good ? "" : "  WRONG");
+               before > 0 && !emulated ? fmt::format("  x{:<5.2f}", before / seconds) : "", error, good ? "" : "  WRONG");
     before = seconds;
     wrong += !good;
   }
