@@ -118,25 +118,24 @@ struct Ema {
   __device__ float operator()(float average, float x) const { return keep * average + fresh * x; }
 };
 
-// Pack i of an array; the one behind the last holds what is left.
 template <int width>
 struct AddSquares {
   const float* x;
-  int64_t count;
-  __device__ void operator()(Total<double>& total, int64_t i) const {
-    const int64_t first = i * width;
-    if (first + width <= count) {
-      const Pack<width> v = load_pack<width>(x + first);
-      GPU_UNROLL
-      for (int j = 0; j < width; ++j) total.sum += double(v.at[j]) * double(v.at[j]);
-    } else {
-      for (int64_t j = first; j < count; ++j) total.sum += double(x[j]) * double(x[j]);
-    }
+  __device__ void operator()(Total<double>& total, int64_t pack) const {
+    const Pack<width> v = load_pack<width>(x + pack * width);
+    GPU_UNROLL
+    for (int j = 0; j < width; ++j) total.sum += double(v.at[j]) * double(v.at[j]);
   }
 };
-struct StoreTotal {
+// Adds the elements behind the last pack.
+struct StoreSquares {
   double* to;
-  __device__ void operator()(const Total<double>& total) const { *to = total.sum; }
+  const float* rest;
+  int count;
+  __device__ void operator()(Total<double> total) const {
+    for (int j = 0; j < count; ++j) AddSquares<1>{rest}(total, j);
+    *to = total.sum;
+  }
 };
 
 // A norm within the limit, and one that is NaN, leave x as it is: nothing is read.
@@ -169,14 +168,16 @@ void rmsprop_step(const RmspropStep& op, const Tensor& g, Tensor& w, Tensor& v, 
   update(Rmsprop<false, false>(op), w, g, v);
 }
 
-void squared_norm(const SquaredNorm&, const Tensor& x, Tensor& sum) {
+template <int width>
+void add_squares(const Tensor& x, const Tensor& sum) {
+  const int64_t packs = x.size() / width;
   const float* from = x.device_data<float>();
-  const StoreTotal store{sum.device_data<double>()};
-  if (aligned16(from)) {
-    reduce_range<Total<double>>(divide_up(x.size(), 4), AddSquares<4>{from, x.size()}, store, x.device());
-  } else {
-    reduce_range<Total<double>>(x.size(), AddSquares<1>{from, x.size()}, store, x.device());
-  }
+  const StoreSquares store{sum.device_data<double>(), from + packs * width, int(x.size() - packs * width)};
+  reduce_range<Total<double>>(packs, AddSquares<width>{from}, store, x.device());
+}
+
+void squared_norm(const SquaredNorm&, const Tensor& x, Tensor& sum) {
+  aligned16(x.raw()) ? add_squares<4>(x, sum) : add_squares<1>(x, sum);
 }
 
 void add_in_place(const AddInPlace&, const Tensor& y, Tensor& x) { map_elements(Sum{}, x, x, y); }
