@@ -123,14 +123,15 @@ struct DeviceConvAlgorithm {
   void (*weight_gradient)(const ConvGeometry&, const Tensor& x, const Tensor& dy, const Tensor& dw);
 };
 
-// One source compiled twice: conv2d() and the rest for each.
+// One source compiled twice: conv2d() and the rest for each. A forced tile is a number among the sizes that the algorithm has for a
+// pass, modulo how many these are; -1: by shape.
 #define GLIA_DECLARE_DEVICE_CONVOLUTIONS                                                    \
   Conv2d::Forward conv2d;                                                                   \
   Conv2d::Backward conv2d_backward;                                                         \
   ConvTranspose2d::Forward conv_transpose2d;                                                \
   ConvTranspose2d::Backward conv_transpose2d_backward;                                      \
   std::span<const DeviceConvAlgorithm> conv_algorithms(); /* the last: always applicable */ \
-  void force_conv_algorithm(const DeviceConvAlgorithm* algorithm);
+  void force_conv_algorithm(const DeviceConvAlgorithm* algorithm, int tile = -1);
 namespace emulated {
 GLIA_DECLARE_DEVICE_CONVOLUTIONS
 }

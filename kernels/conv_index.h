@@ -1,12 +1,12 @@
 #pragma once
-// The index arithmetic of the convolution kernels on devices, as plain functions of integers that the kernels and the host share: how a
-// pass of a convolution becomes matrix products, which pixel a row of such a product is, which filter element a place along its
-// inner dimension is. Start reading at TapGrid.
+// The index arithmetic of the convolution kernels on devices, as plain functions of integers that the kernels and the host share:
+// how a pass of a convolution becomes matrix products, which pixel a row of such a product is, which filter element a place along
+// its inner dimension is. Start reading at TapGrid.
 //
 // Both forward and the data gradient are sums over taps t and channels c, for pixels (i, j) of the result:
 //   d[i, j, column] = sum_t sum_c a[i step_h + dh(t), j step_w + dw(t), c] b[column, t, c].
-// Forward is one such problem, a = x. The data gradient is one for each class of pixels by their phase against the stride, a = dy with
-// steps of 1, since only every stride-th filter row meets a given pixel.
+// Forward is one such problem, a = x. The data gradient is one for each class of pixels by their phase against the stride, a = dy
+// with steps of 1, since only every stride-th filter row meets a given pixel.
 #include <algorithm>
 #include <numeric>
 
@@ -56,8 +56,8 @@ inline TapAxis forward_taps(const ConvGeometry& g, size_t axis) {
   return {.count = int(axis == 0 ? g.r : g.s), .first = int(-g.before[axis]), .step = int(g.dilation[axis])};
 }
 
-// Row h = i stride + phase of the image meets filter row r in result row i + first + ..., where h + before = p stride + r dilation: every
-// (stride / gcd(stride, dilation))-th filter row or none.
+// Row h = i stride + phase of the image meets filter row r in result row i + first + ..., where h + before = p stride + r
+// dilation: every (stride / gcd(stride, dilation))-th filter row or none.
 inline TapAxis gradient_taps(const ConvGeometry& g, size_t axis, int64_t phase) {
   const int64_t stride = g.stride[axis], dilation = g.dilation[axis], size = axis == 0 ? g.r : g.s;
   const int64_t period = stride / std::gcd(stride, dilation), reach = phase + g.before[axis];
@@ -75,8 +75,8 @@ inline TapAxis gradient_taps(const ConvGeometry& g, size_t axis, int64_t phase) 
 struct TapGrid {
   TapAxis rows, columns;
   int phase_h = 0, phase_w = 0;
-  int p = 0, q = 0;     // pixels of the result in this class
-  int filter_at = 0;    // where its filters begin among those of all classes, in elements of one column and one channel
+  int p = 0, q = 0;   // pixels of the result in this class
+  int filter_at = 0;  // where its filters begin among those of all classes, in elements of one column and one channel
   PixelOrder order{};
 
   GLIA_HOST_DEVICE int taps() const { return rows.count * columns.count; }
@@ -109,8 +109,8 @@ inline std::vector<TapGrid> gradient_grids(const ConvGeometry& g) {
   return grids;
 }
 
-// A place along the inner dimension of a matrix product. It runs over blocks of channels, in a block over the taps, in a tap over the
-// block's channels: so the taps of a block follow each other while the pixels that they share are still in a near cache. The
+// A place along the inner dimension of a matrix product. It runs over blocks of channels, in a block over the taps, in a tap over
+// the block's channels: so the taps of a block follow each other while the pixels that they share are still in a near cache. The
 // block is `width` channels: the kernel's step where it divides the channels, else all of them.
 struct InnerPlace {
   int block = 0, r = 0, s = 0, channel = 0;  // behind the end: block >= channels
@@ -136,8 +136,8 @@ GLIA_HOST_DEVICE inline unsigned valid_taps(const TapAxis& axis, int at, int siz
   return mask;
 }
 
-// Tiles of a product in the order in which blocks take them: bands of 8 columns of tiles, in a band row by row, so that blocks that
-// run together share rows and columns in the L2 cache.
+// Tiles of a product in the order in which blocks take them: bands of 8 columns of tiles, in a band row by row, so that blocks
+// that run together share rows and columns in the L2 cache.
 struct TileOrder {
   int rows = 0, columns = 0;
   GLIA_HOST_DEVICE void decode(int id, int& row, int& column) const {
@@ -149,8 +149,9 @@ struct TileOrder {
   }
 };
 
-// Which tile sizes a product takes: the smallest estimate of time, which is whole waves of tiles on a device of this many
-// multiprocessors, each as long as its share of the arithmetic allows. The number is fixed: the same bits everywhere.
+// Which tile sizes a product takes: the smallest estimate of time, which is that of the busiest multiprocessor: how many tiles it
+// gets, times a tile's arithmetic. The number of multiprocessors is an H200's on every device, so that every device gives the
+// same bits.
 constexpr int64_t multiprocessors = 132;
 struct TileShape {
   int rows, columns;
@@ -163,15 +164,14 @@ inline size_t choose_tile(std::span<const TileShape> shapes, int64_t rows, int64
   for (size_t i = 0; i < shapes.size(); ++i) {
     const TileShape& t = shapes[i];
     const int64_t tiles = (rows + t.rows - 1) / t.rows * ((columns + t.columns - 1) / t.columns) * batch;
-    const int64_t at_once = multiprocessors * t.resident, waves = (tiles + at_once - 1) / at_once;
-    const double time = double(waves * t.resident) * t.rows * t.columns / t.efficiency;
+    const double time = double((tiles + multiprocessors - 1) / multiprocessors) * t.rows * t.columns / t.efficiency;
     if (i == 0 || time < best_time) best = i, best_time = time;
   }
   return best;
 }
 
-// A sum over pixels cut into `parts` of `steps` steps each, for products with too few tiles to fill a device; every part has work, the
-// parts are added in order.
+// A sum over pixels cut into `parts` of `steps` steps each, for products with too few tiles to fill a device; every part has
+// work, the parts are added in order.
 struct SplitPlan {
   int parts = 1, steps = 0;
 };

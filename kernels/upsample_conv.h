@@ -25,9 +25,15 @@ struct UpsampleConv2d {
 UpsampleConv2d::Forward upsample_conv2d;
 UpsampleConv2d::Backward upsample_conv2d_backward;
 
-inline constexpr Variants<UpsampleConv2d::Forward> UpsampleConv2d::forward{
-    .name = "upsample_conv2d", .reference = upsample_conv2d, .cpu = upsample_conv2d};
-inline constexpr Variants<UpsampleConv2d::Backward> UpsampleConv2d::backward{
-    .name = "upsample_conv2d_backward", .reference = upsample_conv2d_backward, .cpu = upsample_conv2d_backward};
+inline constexpr Variants<UpsampleConv2d::Forward> UpsampleConv2d::forward{.name = "upsample_conv2d",
+                                                                           .reference = upsample_conv2d,
+                                                                           .cpu = upsample_conv2d,
+                                                                           .emulated = upsample_conv2d,
+                                                                           .cuda = GLIA_CUDA(upsample_conv2d)};
+inline constexpr Variants<UpsampleConv2d::Backward> UpsampleConv2d::backward{.name = "upsample_conv2d_backward",
+                                                                             .reference = upsample_conv2d_backward,
+                                                                             .cpu = upsample_conv2d_backward,
+                                                                             .emulated = upsample_conv2d_backward,
+                                                                             .cuda = GLIA_CUDA(upsample_conv2d_backward)};
 
 }  // namespace glia

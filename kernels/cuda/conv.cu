@@ -10,11 +10,13 @@ namespace {
 
 // In the order in which they are tried.
 constexpr DeviceConvAlgorithm algorithms[] = {
-    {"direct", [](const ConvGeometry&, ConvPass) { return true; }, direct_conv::forward, direct_conv::data_gradient,
-     direct_conv::weight_gradient},
+    {"mma", mma_conv::applicable, mma_conv::forward, mma_conv::data_gradient, mma_conv::weight_gradient},
+    {"simt", simt_conv::applicable, simt_conv::forward, simt_conv::data_gradient, simt_conv::weight_gradient},
+    {"direct", direct_conv::applicable, direct_conv::forward, direct_conv::data_gradient, direct_conv::weight_gradient},
 };
 
 std::atomic<const DeviceConvAlgorithm*> forced{nullptr};
+std::atomic<int> tile_forced{-1};
 
 const DeviceConvAlgorithm& choose(const ConvGeometry& g, ConvPass pass) {
   if (const DeviceConvAlgorithm* wanted = forced.load(); wanted && wanted->applicable(g, pass)) return *wanted;
@@ -26,7 +28,11 @@ const float* data_or_null(const Tensor& t) { return t ? t.device_data<float>() :
 }  // namespace
 
 std::span<const DeviceConvAlgorithm> conv_algorithms() { return algorithms; }
-void force_conv_algorithm(const DeviceConvAlgorithm* algorithm) { forced.store(algorithm); }
+void force_conv_algorithm(const DeviceConvAlgorithm* algorithm, int tile) {
+  forced.store(algorithm);
+  tile_forced.store(tile);
+}
+int forced_tile() { return tile_forced.load(std::memory_order_relaxed); }
 
 void conv2d(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale, const Tensor& residual,
             Tensor& y) {
@@ -39,7 +45,8 @@ void conv2d(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor& bi
 }
 
 void conv2d_backward(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor&, const Tensor& scale, const Tensor&,
-                     const Tensor& y, const Tensor& dy, Tensor* dx, Tensor* dw, Tensor* dbias, Tensor* dscale, Tensor* dresidual) {
+                     const Tensor& y, const Tensor& dy, Tensor* dx, Tensor* dw, Tensor* dbias, Tensor* dscale,
+                     Tensor* dresidual) {
   GLIA_CHECK(!dscale, "conv2d: scale is a constant and has no gradient; train an affine layer of its own instead");
   const ConvGeometry g = geometry(op, x, w, dy);
   const Tensor dsum = output_gradient(op.activation, y, scale, dy, dbias, dresidual);

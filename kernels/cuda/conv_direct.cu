@@ -1,6 +1,6 @@
-// Convolutions by their definition, a thread for each element of the result: for every stride, pad, dilation and number of groups, and
-// the choice where a group has so few channels that a matrix product would be mostly empty (depthwise). Neighbouring threads
-// have neighbouring channels, so what they read is in a cache or in the same lines.
+// Convolutions by their definition, a thread for each element of the result: for every stride, pad, dilation and number of
+// groups, and the choice where a group has so few channels that a matrix product would be mostly empty (depthwise). Neighbouring
+// threads have neighbouring channels, so what they read is in a cache or in the same lines.
 #include "kernels/cuda/conv_parts.cuh"
 
 namespace glia::GPU_NS::direct_conv {
@@ -12,8 +12,9 @@ struct Sizes {
   int h, w, c, k, r, s, p, q, stride_h, stride_w, before_h, before_w, dilation_h, dilation_w, c_group, k_group;
 };
 
-__global__ void __launch_bounds__(threads) direct_forward_kernel(Sizes g, ConvEpilogue e, int64_t count, const float* __restrict__ x,
-                                                                 const float* __restrict__ filter, float* y) {
+__global__ void __launch_bounds__(threads)
+    direct_forward_kernel(Sizes g, ConvEpilogue e, int64_t count, const float* __restrict__ x, const float* __restrict__ filter,
+                          float* y) {
   const int64_t stride = int64_t(gridDim.x) * blockDim.x;
   for (int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; at < count; at += stride) {
     const int64_t pixel = at / g.k;
@@ -42,8 +43,9 @@ __device__ int meeting(int at, int before, int tap, int dilation, int stride, in
   return reach >= 0 && reach % stride == 0 && reach / stride < size ? reach / stride : -1;
 }
 
-__global__ void __launch_bounds__(threads) direct_data_kernel(Sizes g, ConvEpilogue e, int64_t count, const float* __restrict__ dy,
-                                                              const float* __restrict__ filter, float* dx) {
+__global__ void __launch_bounds__(threads)
+    direct_data_kernel(Sizes g, ConvEpilogue e, int64_t count, const float* __restrict__ dy, const float* __restrict__ filter,
+                       float* dx) {
   const int64_t stride = int64_t(gridDim.x) * blockDim.x;
   for (int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; at < count; at += stride) {
     const int64_t pixel = at / g.c;
@@ -65,9 +67,11 @@ __global__ void __launch_bounds__(threads) direct_data_kernel(Sizes g, ConvEpilo
   }
 }
 
-// Part blockIdx.y of the pixels, for all filter elements; the channels, then the filters are the fastest among neighbouring threads.
-__global__ void __launch_bounds__(threads) direct_weight_kernel(Sizes g, int pixels, int pixels_of_part, const float* __restrict__ x,
-                                                                const float* __restrict__ dy, float* dw) {
+// Part blockIdx.y of the pixels, for all filter elements; the channels, then the filters are the fastest among neighbouring
+// threads.
+__global__ void __launch_bounds__(threads)
+    direct_weight_kernel(Sizes g, int pixels, int pixels_of_part, const float* __restrict__ x, const float* __restrict__ dy,
+                         float* dw) {
   const int64_t count = int64_t(g.k) * g.r * g.s * g.c_group, stride = int64_t(gridDim.x) * blockDim.x;
   const int begin = int(blockIdx.y) * pixels_of_part, end = min(begin + pixels_of_part, pixels);
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
@@ -93,10 +97,10 @@ __global__ void __launch_bounds__(threads) direct_weight_kernel(Sizes g, int pix
 
 Sizes sizes(const ConvGeometry& g) {
   constexpr int64_t most = (int64_t{1} << 31) - 65536;
-  GLIA_CHECK(g.n * g.h * g.w < most && g.n * g.p * g.q < most, "convolution: {} images of {} x {} pixels are too many for one launch", g.n,
-             g.h, g.w);
-  return {int(g.h),         int(g.w),         int(g.c),         int(g.k),         int(g.r),           int(g.s),
-          int(g.p),         int(g.q),         int(g.stride[0]), int(g.stride[1]), int(g.before[0]),   int(g.before[1]),
+  GLIA_CHECK(g.n * g.h * g.w < most && g.n * g.p * g.q < most,
+             "convolution: {} images of {} x {} pixels are too many for one launch", g.n, g.h, g.w);
+  return {int(g.h),           int(g.w),           int(g.c),         int(g.k),         int(g.r),         int(g.s),
+          int(g.p),           int(g.q),           int(g.stride[0]), int(g.stride[1]), int(g.before[0]), int(g.before[1]),
           int(g.dilation[0]), int(g.dilation[1]), int(g.c_group()), int(g.k_group())};
 }
 
@@ -107,13 +111,13 @@ unsigned blocks(int64_t count) { return unsigned(std::min<int64_t>(divide_up(cou
 bool applicable(const ConvGeometry&, ConvPass) { return true; }
 
 void forward(const ConvGeometry& g, const Tensor& x, const Tensor& w, const ConvEpilogue& e, const Tensor& y) {
-  launch({blocks(y.size()), threads}, direct_forward_kernel, sizes(g), e, y.size(), x.device_data<float>(), w.device_data<float>(),
-         y.device_data<float>());
+  launch({blocks(y.size()), threads}, direct_forward_kernel, sizes(g), e, y.size(), x.device_data<float>(),
+         w.device_data<float>(), y.device_data<float>());
 }
 
 void data_gradient(const ConvGeometry& g, const Tensor& dy, const Tensor& w, const ConvEpilogue& e, const Tensor& dx) {
-  launch({blocks(dx.size()), threads}, direct_data_kernel, sizes(g), e, dx.size(), dy.device_data<float>(), w.device_data<float>(),
-         dx.device_data<float>());
+  launch({blocks(dx.size()), threads}, direct_data_kernel, sizes(g), e, dx.size(), dy.device_data<float>(),
+         w.device_data<float>(), dx.device_data<float>());
 }
 
 // Each part of the pixels is summed by itself, then the parts in their order.
@@ -125,8 +129,8 @@ void weight_gradient(const ConvGeometry& g, const Tensor& x, const Tensor& dy, c
   Tensor partial;
   if (parts > 1) partial = Tensor({parts, count}, DType::float32, dw.device());
   float* const to = (parts > 1 ? partial : dw).device_data<float>();
-  launch({dim3(blocks(count), unsigned(parts)), threads}, direct_weight_kernel, sizes(g), int(pixels), int(divide_up(pixels, parts)),
-         x.device_data<float>(), dy.device_data<float>(), to);
+  launch({dim3(blocks(count), unsigned(parts)), threads}, direct_weight_kernel, sizes(g), int(pixels),
+         int(divide_up(pixels, parts)), x.device_data<float>(), dy.device_data<float>(), to);
   if (parts > 1) sum_rows(to, parts, count, dw.device_data<float>());
 }
 

@@ -1,6 +1,6 @@
-// What both gradients of a convolution start from: dy behind the activation and the scale, and its sums over the pixels, which are
-// the bias' gradient. One pass over dy (and y), bound by memory: a block takes a range of rows for a range of channels,
-// four channels a thread where addresses allow; the blocks' partial sums are added in their order by a second kernel.
+// What both gradients of a convolution start from: dy behind the activation and the scale, and its sums over the pixels, which
+// are the bias' gradient. One pass over dy (and y), bound by memory: a block takes a range of rows for a range of channels, four
+// channels a thread where addresses allow; the blocks' partial sums are added in their order by a second kernel.
 #include "kernels/cuda/conv_parts.cuh"
 
 namespace glia::GPU_NS {
@@ -23,8 +23,8 @@ struct OutputGradient {
 
 template <int V>
 __global__ void __launch_bounds__(threads)
-    output_gradient_kernel(OutputGradient g, const float* __restrict__ dy, const float* __restrict__ y, float* __restrict__ masked,
-                           float* __restrict__ scaled) {
+    output_gradient_kernel(OutputGradient g, const float* __restrict__ dy, const float* __restrict__ y,
+                           float* __restrict__ masked, float* __restrict__ scaled) {
   using Vector = Values<V>;
   GPU_SHARED(Vector, sums, [threads]);
   const int column = int(blockIdx.x * blockDim.x + threadIdx.x);
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(threads)
   Vector sum{}, factor{};
   if (column < g.columns) {
     if (scaled) factor = reinterpret_cast<const Vector*>(g.scale)[column];
-GLIA_UNROLL_4
+    GLIA_UNROLL_4
     for (int64_t row = first + threadIdx.y; row < end; row += blockDim.y) {
       const int64_t at = row * g.columns + column;
       Vector d = reinterpret_cast<const Vector*>(dy)[at];
@@ -63,12 +63,13 @@ GLIA_UNROLL_4
 constexpr int sum_columns = 32, sum_threads = 256;
 
 // A block sums 32 columns: each of its 8 warps every 8th row, then one warp the warps' sums.
-__global__ void __launch_bounds__(sum_threads) sum_rows_kernel(const float* __restrict__ in, int64_t rows, int64_t columns, float* out) {
+__global__ void __launch_bounds__(sum_threads)
+    sum_rows_kernel(const float* __restrict__ in, int64_t rows, int64_t columns, float* out) {
   GPU_SHARED(float, sums, [sum_threads / sum_columns][sum_columns]);
   const int64_t column = int64_t(blockIdx.x) * sum_columns + threadIdx.x;
   float sum = 0;
   if (column < columns) {
-GLIA_UNROLL_4
+    GLIA_UNROLL_4
     for (int64_t row = threadIdx.y; row < rows; row += blockDim.y) sum += in[row * columns + column];
   }
   sums[threadIdx.y][threadIdx.x] = sum;
@@ -103,7 +104,8 @@ void sum_rows(const float* in, int64_t rows, int64_t columns, float* out) {
   launch({blocks, dim3(sum_columns, sum_threads / sum_columns)}, sum_rows_kernel, in, rows, columns, out);
 }
 
-Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& scale, const Tensor& dy, Tensor* dbias, Tensor* dresidual) {
+Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& scale, const Tensor& dy, Tensor* dbias,
+                       Tensor* dresidual) {
   const bool masks = activation == Activation::relu;
   OutputGradient g{.rows = dy.shape().product(0, 3), .scale = scale ? scale.device_data<float>() : nullptr};
   Tensor result = dy;
@@ -119,7 +121,8 @@ Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& sca
   if (!masked && !scaled && !dbias) return result;
   const float* const from = dy.device_data<float>();
   const float* const mask = masks ? y.device_data<float>() : nullptr;
-  const bool vectors = dy.dim(3) % 4 == 0 && aligned(from) && aligned(mask) && aligned(g.scale) && aligned(masked) && aligned(scaled);
+  const bool vectors =
+      dy.dim(3) % 4 == 0 && aligned(from) && aligned(mask) && aligned(g.scale) && aligned(masked) && aligned(scaled);
   (vectors ? run_output_gradient<4> : run_output_gradient<1>)(g, dy.dim(3), from, mask, masked, scaled, dbias, dy.device());
   return result;
 }

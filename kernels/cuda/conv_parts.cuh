@@ -25,11 +25,12 @@ __device__ __forceinline__ float finish(const ConvEpilogue& e, float sum, int ch
 void sum_rows(const float* in, int64_t rows, int64_t columns, float* out);
 
 // dy behind the activation and the scale; also its other uses, in the same pass over memory (conv_gradient.cu).
-Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& scale, const Tensor& dy, Tensor* dbias, Tensor* dresidual);
+Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& scale, const Tensor& dy, Tensor* dbias,
+                       Tensor* dresidual);
 
-// The sum over taps that kernels/conv_index.h describes, for all classes of pixels and all groups: forward and data gradient. `a` holds
-// `inner` channels of each group and pixel, a multiple of 4 at an address that is a multiple of 16, and so does `b` for each
-// tap of each column.
+// The sum over taps that kernels/conv_index.h describes, for all classes of pixels and all groups: forward and data gradient. `a`
+// holds `inner` channels of each group and pixel, a multiple of 4 at an address that is a multiple of 16, and so does `b` for
+// each tap of each column.
 struct TapProduct {
   const float* a = nullptr;
   const float* b = nullptr;
@@ -38,9 +39,9 @@ struct TapProduct {
   int images = 0, h = 0, w = 0, inner = 0, groups = 1;  // of a
   int step_h = 1, step_w = 1;
   int columns = 0, b_group = 0;
-  // Row (n, i, j) and column (class, channel) go to d[n, i out_step_h + phase_h, j out_step_w + phase_w, channel], where the phases are the
-  // grid's, plus class / out_step_w and class % out_step_w. One grid whose columns are `channels` of each class is how a filter as
-  // large as its stride, a pixel shuffle, takes one product.
+  // Row (n, i, j) and column (class, channel) go to d[n, i out_step_h + phase_h, j out_step_w + phase_w, channel], where the
+  // phases are the grid's, plus class / out_step_w and class % out_step_w. One grid whose columns are `channels` of each class is
+  // how a filter as large as its stride, a pixel shuffle, takes one product.
   int channels = 0, out_h = 0, out_w = 0, out_step_h = 1, out_step_w = 1;
   bool vectors = false;  // groups of 4 channels of d have addresses that are multiples of 16
   int classes = 1;
@@ -69,7 +70,8 @@ struct Products {
   void (*pixels)(PixelProduct, const Tensor& dw);
 };
 bool products_apply(const ConvGeometry& g);
-void product_forward(const Products& by, const ConvGeometry& g, const Tensor& x, const Tensor& w, const ConvEpilogue& e, const Tensor& y);
+void product_forward(const Products& by, const ConvGeometry& g, const Tensor& x, const Tensor& w, const ConvEpilogue& e,
+                     const Tensor& y);
 void product_data_gradient(const Products& by, const ConvGeometry& g, const Tensor& dy, const Tensor& w, const ConvEpilogue& e,
                            const Tensor& dx);
 void product_weight_gradient(const Products& by, const ConvGeometry& g, const Tensor& x, const Tensor& dy, const Tensor& dw);
@@ -78,12 +80,12 @@ void product_weight_gradient(const Products& by, const ConvGeometry& g, const Te
 int forced_tile();
 
 // The algorithms of the list in conv.cu, each in a file of its own.
-#define GLIA_DECLARE_ALGORITHM(name)                                                                                                \
-  namespace name {                                                                                                                  \
-  bool applicable(const ConvGeometry& g, ConvPass pass);                                                                            \
-  void forward(const ConvGeometry& g, const Tensor& x, const Tensor& w, const ConvEpilogue& e, const Tensor& y);                    \
-  void data_gradient(const ConvGeometry& g, const Tensor& dy, const Tensor& w, const ConvEpilogue& e, const Tensor& dx);            \
-  void weight_gradient(const ConvGeometry& g, const Tensor& x, const Tensor& dy, const Tensor& dw);                                 \
+#define GLIA_DECLARE_ALGORITHM(name)                                                                                     \
+  namespace name {                                                                                                       \
+  bool applicable(const ConvGeometry& g, ConvPass pass);                                                                 \
+  void forward(const ConvGeometry& g, const Tensor& x, const Tensor& w, const ConvEpilogue& e, const Tensor& y);         \
+  void data_gradient(const ConvGeometry& g, const Tensor& dy, const Tensor& w, const ConvEpilogue& e, const Tensor& dx); \
+  void weight_gradient(const ConvGeometry& g, const Tensor& x, const Tensor& dy, const Tensor& dw);                      \
   }
 GLIA_DECLARE_ALGORITHM(direct_conv)
 GLIA_DECLARE_ALGORITHM(simt_conv)
