@@ -12,7 +12,9 @@
 #include "autograd/tape.h"
 #include "bench/run.h"
 #include "data/atomic_file.h"
+#include "tensor/memory.h"
 #include "tensor/random.h"
+#include "tensor/stream.h"
 #include "train/trainer.h"
 
 namespace glia {
@@ -84,9 +86,13 @@ struct Timing {
 };
 
 template <class Step>
-Timing time_steps(double budget, Step step) {
+Timing time_steps(double budget, Device device, Step launch) {
   using Clock = std::chrono::steady_clock;
   const auto since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
+  const auto step = [&] {
+    launch();
+    synchronize(device);
+  };
   Timing timing;
   {
     FlopCounter counter;
@@ -102,23 +108,25 @@ Timing time_steps(double budget, Step step) {
   return timing;
 }
 
-Timing time_recipe(const Options& options, const Config& config, int64_t height, int64_t width) {
+Timing time_recipe(const Options& options, const Config& config, Device device, int64_t height, int64_t width) {
   const auto segmenter = make_segmenter(config);
   Module& module = segmenter->module();
   module.initialize(1);
+  module.to(device);
   std::vector<Example> examples;
   for (int64_t i = 0; i < options.batch; ++i)
     examples.push_back(segmenter->fit(made_up_example(height, width, config.data.channels, options.instances, uint64_t(i))));
-  const std::vector<Tensor> batch = segmenter->collate(examples);
+  std::vector<Tensor> batch = segmenter->collate(examples);
   examples.clear();
+  for (Tensor& t : batch) t = t.to(device);
   if (options.mode == "infer") {
     module.eval();
     const NoGrad no_grad;
-    return time_steps(options.seconds, [&] { segmenter->forward(batch[0]); });
+    return time_steps(options.seconds, device, [&] { segmenter->forward(batch[0]); });
   }
   Optimizer optimizer(trainer_options(config, 1000).optimizer, module.parameters());
   int64_t number = 0;
-  return time_steps(options.seconds, [&] {
+  return time_steps(options.seconds, device, [&] {
     optimizer.zero_grad();
     module.set_random(1, number++);
     backward(weighted_sum(segmenter->losses(batch), config.loss.terms));
@@ -139,26 +147,32 @@ int run_step(const Options& options) {
   std::vector<std::string> settings = options.settings;
   settings.push_back(fmt::format("data.image_size=[{}, {}]", height, width));
   const Config config = load_config(options.recipe, settings);
-  const Timing t = time_recipe(options, config, height, width);
+  CommonOptions common = options.common;
+  if (common.device == "auto") common.device = config.run.device;
+  const Device device = common.apply_to_device();
+  use_precision(config.run.precision, device);
+  const Timing t = time_recipe(options, config, device, height, width);
   const double median = t.seconds[t.seconds.size() / 2];
+  const bool on_host = device.kind == DeviceKind::cpu;
+  const double peak_mb = on_host ? peak_rss_mb() : double(memory_stats(device).peak_bytes) / (1 << 20);
   if (!options.common.quiet)
-    fmt::print("{} {} {}x{} batch {}: median {:.4f} s of {} (min {:.4f}, max {:.4f}), {:.1f} GFLOP/s, peak memory {:.0f} MB\n",
-               options.recipe, options.mode, height, width, options.batch, median, t.seconds.size(), t.seconds.front(),
-               t.seconds.back(), t.gflop / median, peak_rss_mb());
-  if (!options.json.empty())
-    write_file(
-        options.json,
-        fmt::format(
-            "{{\"workload\": \"{} {} {}x{} batch {}\", \"median_s\": {:.6g}, \"min_s\": {:.6g}, \"max_s\": {:.6g}, \"runs\": {}, "
-            "\"gflop\": {:.6g}, \"gflops\": {:.6g}, \"peak_rss_mb\": {:.1f}}}\n",
-            options.recipe, options.mode, height, width, options.batch, median, t.seconds.front(), t.seconds.back(),
-            t.seconds.size(), t.gflop, t.gflop / median, peak_rss_mb()));
+    fmt::print("{} {} {}x{} batch {} on {}: median {:.4f} s of {} (min {:.4f}, max {:.4f}), {:.1f} GFLOP/s, peak memory {:.0f} MB\n",
+               options.recipe, options.mode, height, width, options.batch, to_string(device), median, t.seconds.size(),
+               t.seconds.front(), t.seconds.back(), t.gflop / median, peak_mb);
+  if (options.json.empty()) return 0;
+  std::string json = fmt::format(
+      "{{\"workload\": \"{} {} {}x{} batch {}\", \"median_s\": {:.6g}, \"min_s\": {:.6g}, \"max_s\": {:.6g}, \"runs\": {}, "
+      "\"gflop\": {:.6g}, \"gflops\": {:.6g}, \"peak_rss_mb\": {:.1f}, \"device\": \"{}\"",
+      options.recipe, options.mode, height, width, options.batch, median, t.seconds.front(), t.seconds.back(), t.seconds.size(),
+      t.gflop, t.gflop / median, peak_rss_mb(), to_string(device));
+  if (!on_host) json += fmt::format(", \"peak_device_mb\": {:.1f}", peak_mb);
+  write_file(options.json, json + "}\n");
   return 0;
 }
 
 int run(const Options& options) {
-  options.common.apply();
   if (options.what == "step") return run_step(options);
+  options.common.apply();
   std::vector<std::string> arguments;
   if (!options.what.empty()) arguments.push_back("--benchmark_filter=" + options.what);
   if (!options.json.empty()) {

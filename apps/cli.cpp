@@ -10,12 +10,12 @@
 #include <memory>
 #include <new>
 
-#include "kernels/op.h"
-#include "tensor/device.h"
+#include "kernels/conv.h"
 #include "tensor/error.h"
 #include "tensor/memory.h"
 #include "tensor/nearest.h"
 #include "tensor/parallel.h"
+#include "tensor/stream.h"
 
 namespace glia {
 namespace {
@@ -97,6 +97,24 @@ int run_command(const Command& command) {
   }
 }
 
+// Throws where the device has no such bodies.
+KernelChoice parse_kernels(const std::string& name, Device device) {
+  if (name == "auto") return KernelChoice::automatic;
+  if (name == "hand") return KernelChoice::hand;
+  if (name == "reference") {
+    if (device.kind != DeviceKind::cpu)
+      throw DeviceError("--kernels reference: the reference kernels are plain loops for the CPU, {} has none; use --device cpu, or "
+                        "--kernels auto", to_string(device));
+    return KernelChoice::reference;
+  }
+  if (name != "vendor") throw UsageError("--kernels {}: want auto, hand, vendor or reference", name);
+  if (has_vendor_kernels(device.kind)) return KernelChoice::vendor;
+  if (device.kind == DeviceKind::emulated)
+    throw DeviceError("--kernels vendor: the emulated device runs this program's own kernels only; use --kernels auto");
+  throw DeviceError("--kernels vendor: {} is not built into this program; use --kernels auto",
+                    device.kind == DeviceKind::cpu ? "oneDNN" : "cuDNN");
+}
+
 std::vector<std::string> option_names(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::Option* option : app.get_options())
@@ -106,34 +124,38 @@ std::vector<std::string> option_names(const CLI::App& app) {
 
 }  // namespace
 
+bool has_vendor_kernels(DeviceKind device) {
+  const auto there = [](Conv2d::Forward* body) { return body != nullptr; };
+  return there(device == DeviceKind::cpu ? Conv2d::forward.onednn : device == DeviceKind::cuda ? Conv2d::forward.vendor : nullptr);
+}
+
 void CommonOptions::declare(Arguments& a) {
   a.option("--device", &device, "auto, cpu, cuda, cuda:N or emulated");
   a.option("--kernels", &kernels, "auto, hand, vendor or reference");
   a.option("--threads", &threads, "worker threads; 0: all cores");
   a.option("--mem-limit", &mem_limit, "most memory that tensors may take, such as 4G");
   a.flag("--quiet", &quiet, "errors and warnings only");
+  a.flag("--sync", &sync, "wait for every kernel, so that a failure on a GPU names its op");
 }
 
 void CommonOptions::apply() const {
-  parse_device(device);
+  if (device != "auto") parse_device(device);
+  apply_to(Device{});
+}
+
+Device CommonOptions::apply_to_device() const {
+  const Device chosen = parse_device(device);
+  apply_to(chosen);
+  if (chosen.kind != DeviceKind::cpu) runtime_of(chosen);  // the first use says what is wrong, before any data is read
+  return chosen;
+}
+
+void CommonOptions::apply_to(Device chosen) const {
   if (threads < 0 || threads > 1024) throw UsageError("--threads {}: want 0 (all cores) to 1024", threads);
   if (threads > 0) set_num_threads(static_cast<int>(threads));
-  if (!mem_limit.empty()) set_memory_limit(parse_bytes(mem_limit));
-  if (kernels == "auto") {
-    set_kernel_choice(KernelChoice::automatic);
-  } else if (kernels == "hand") {
-    set_kernel_choice(KernelChoice::hand);
-  } else if (kernels == "reference") {
-    set_kernel_choice(KernelChoice::reference);
-  } else if (kernels == "vendor") {
-#if defined(GLIA_WITH_ONEDNN)
-    set_kernel_choice(KernelChoice::vendor);
-#else
-    throw DeviceError("--kernels {}: oneDNN is not built into this program", kernels);
-#endif
-  } else {
-    throw UsageError("--kernels {}: want auto, hand, vendor or reference", kernels);
-  }
+  if (!mem_limit.empty()) set_memory_limit(parse_bytes(mem_limit), chosen);
+  set_kernel_choice(parse_kernels(kernels, chosen));
+  set_synchronous_launches(sync);
 }
 
 size_t parse_bytes(const std::string& text) {

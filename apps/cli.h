@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/device.h"
+
 namespace glia {
 
 // Declares arguments of one sub-command. The pointers must outlive the parse.
@@ -33,17 +35,28 @@ struct Command {
   std::function<int()> run;  // returns the exit code; errors are exceptions
 };
 
-// Options that every command which computes has. apply() sets threads, kernels, device and memory limit of the run.
+// Options that every command which computes has.
 struct CommonOptions {
   std::string device = "auto";
   std::string kernels = "auto";
   int64_t threads = 0;  // 0: all cores
   std::string mem_limit;
   bool quiet = false;
+  bool sync = false;
 
   void declare(Arguments& arguments);
+  // Sets threads, kernels and memory limit. Throws DeviceError where a device that was named cannot be used.
   void apply() const;
+  // The same for commands that run a network: chooses the device, sees that it works, and applies kernels and limit to it.
+  Device apply_to_device() const;
+
+ private:
+  void apply_to(Device chosen) const;
 };
+
+// Whether this program holds bodies of a vendor's library for the device: oneDNN, cuDNN. The convolution stands for all: a library that
+// has any has that.
+bool has_vendor_kernels(DeviceKind device);
 
 // Parses, runs the command, reports errors. Returns the exit code of the process.
 int run_program(int argc, char** argv, const std::vector<Command>& commands);

@@ -48,15 +48,15 @@ int run(const Options& options) {
   }
   const std::vector<Command> commands{synth_command(),   check_data_command(), train_command(),
                                       predict_command(), evaluate_command(),   show_command()};
-  const std::string d = options.out + "/";
+  const std::string d = options.out + "/", device = " --device " + options.common.device;
   step(commands, "synth --out " + d + "cells --images 24 --size 256x256 --style phase --seed 1");
   step(commands, "synth --out " + d + "unseen --images 6 --size 256x256 --style phase --seed 2");
   step(commands, "check-data " + d + "cells");
   step(commands,
        "train unet_border --data " + d + "cells --out " + d +
-           "run --set solver.max_iterations=240 --set solver.batch_size=4 --set eval.every=60 --set run.log_every=20");
+           "run --set solver.max_iterations=240 --set solver.batch_size=4 --set eval.every=60 --set run.log_every=20" + device);
   step(commands, "predict " + d + "run/checkpoints/best.safetensors --images " + d + "unseen/train --out " + d +
-                     "found --write labels,overlay,coco,submission,cells");
+                     "found --write labels,overlay,coco,submission,cells" + device);
   step(commands, "evaluate --truth " + d + "unseen --pred " + d + "found --json " + d + "scores.json");
   step(commands, "show " + d + "found --images " + d + "unseen --out " + d + "pictures");
   fmt::print(

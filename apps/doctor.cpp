@@ -8,6 +8,7 @@
 #include <string>
 
 #include "apps/cli.h"
+#include "gpu/runtime.h"
 #include "tensor/parallel.h"
 
 namespace glia {
@@ -36,6 +37,38 @@ std::string huge_pages() {
 
 double gigabytes(double bytes) { return bytes / 1e9; }
 
+std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
+// The GPUs, the driver and what this program holds code for; or why there is none.
+template <class Row>
+void describe_cuda(const Row& row) {
+  const gpu::Runtime* cuda = gpu::cuda_runtime();
+  if (!cuda) return row("CUDA", "not built in (--device emulated runs the CUDA kernels on the CPU)");
+  std::string compiled;
+  for (const int architecture : cuda->compiled_architectures()) compiled += fmt::format(" sm_{}", architecture);
+  const gpu::DeviceCount& found = cuda->devices();
+  if (found.count == 0) return row("CUDA", fmt::format("built in for{}; no GPU: {}", compiled, found.reason));
+  for (int i = 0; i < found.count; ++i) {
+    gpu::Properties p;
+    const gpu::Status status = cuda->properties(i, p);
+    if (!status.ok()) {
+      row("GPU", fmt::format("cuda:{}: {}", i, status.text));
+      continue;
+    }
+    if (i == 0)
+      row("CUDA", fmt::format("built in for{}; runtime {}, driver up to {}", compiled, version_text(p.runtime_version),
+                              version_text(p.driver_version)));
+    std::string text = fmt::format("cuda:{}: {}, sm_{}{}, {:.1f} GB, {} multiprocessors", i, p.name, p.major, p.minor,
+                                   gigabytes(double(p.total_memory)), p.multiprocessors);
+    size_t free_bytes = 0, total = 0;
+    gpu::Status usable = cuda->set_device(i);
+    if (usable.ok()) usable = cuda->check_architecture();
+    if (usable.ok()) usable = cuda->free_memory(free_bytes, total);
+    text += usable.ok() ? fmt::format(", {:.1f} GB free", gigabytes(double(free_bytes))) : "; cannot be used: " + usable.text;
+    row("GPU", text);
+  }
+}
+
 int run() {
   const auto row = [](const char* name, const std::string& value) { fmt::print("{:<14}{}\n", name, value); };
   row("program", fmt::format("glia 0.1.0, g++ {}.{}.{}", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__));
@@ -48,13 +81,11 @@ int run() {
   struct statvfs disk {};
   if (statvfs(".", &disk) == 0)
     row("disk here", fmt::format("{:.1f} GB free", gigabytes(double(disk.f_bavail) * double(disk.f_frsize))));
-#if defined(GLIA_WITH_ONEDNN)
-  row("oneDNN", "built in (--kernels vendor)");
-#else
-  row("oneDNN", "not built in");
-#endif
-  row("CUDA", "not built in: the CPU is used");
-  row("kernels", "reference, hand (CPU)");
+  std::string vendors = has_vendor_kernels(DeviceKind::cpu) ? "oneDNN" : "";
+  if (has_vendor_kernels(DeviceKind::cuda)) vendors += vendors.empty() ? "cuDNN" : ", cuDNN";
+  describe_cuda(row);
+  row("kernels", fmt::format("reference (CPU), hand (CPU, emulated{}), vendor ({})", gpu::cuda_runtime() ? ", CUDA" : "",
+                             vendors.empty() ? "none" : vendors));
   return 0;
 }
 

@@ -98,10 +98,10 @@ void write_image_files(const Kinds& kinds, const fs::path& out, const Sample& sa
 }
 
 int run(const Options& options) {
-  options.common.apply();
+  const Device device = options.common.apply_to_device();
   const Kinds kinds(options.kinds);
   if (options.images.empty()) throw UsageError("--images is required: images, folders of images, or data sets");
-  const TrainedSystem system = load_system(options.checkpoint, options.settings);
+  const TrainedSystem system = load_system(options.checkpoint, options.settings, device);
   std::vector<fs::path> paths(options.images.begin(), options.images.end());
   Faults faults;
   Dataset dataset = open_images(paths, options.data.options(), &faults);

@@ -7,6 +7,7 @@
 
 #include "autograd/tape.h"
 #include "data/draw.h"
+#include "kernels/op.h"
 #include "models/unet_segmenter.h"
 #include "train/metrics.h"
 #include "train/signals.h"
@@ -94,6 +95,14 @@ DatasetOptions DataOptions::options() const {
 
 std::unique_ptr<Segmenter> make_segmenter(const Config& config) { return make_unet_segmenter(unet_options(config)); }
 
+void use_precision(const std::string& name, Device device) {
+  if (name == "auto") return set_precision(device.kind == DeviceKind::cuda ? Precision::tf32 : Precision::fp32);
+  if (name == "exact") return set_precision(Precision::exact);
+  const bool on_cpu = device.kind == DeviceKind::cpu;
+  if (on_cpu && name != "fp32") fmt::print(stderr, "warning: run.precision = \"{}\": the CPU computes in float32\n", name);
+  set_precision(on_cpu || name == "fp32" ? Precision::fp32 : name == "tf32" ? Precision::tf32 : Precision::bf16);
+}
+
 void print_faults(const Faults& faults, bool quiet) {
   if (quiet) return;
   for (const Fault& fault : faults.list())
@@ -155,7 +164,7 @@ void place_images(const Dataset& dataset, const std::filesystem::path& folder, b
                folder.string());
 }
 
-TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings) {
+TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings, Device device) {
   std::error_code ignored;
   if (std::filesystem::is_directory(file, ignored))
     throw UsageError("{0}: a folder, want a checkpoint; of a run: {0}/checkpoints/best.safetensors", file.string());
@@ -166,7 +175,9 @@ TrainedSystem load_system(const std::filesystem::path& file, const std::vector<s
   check_config(system.config);
   system.segmenter = make_segmenter(system.config);
   system.segmenter->module().load_state_dict(checkpoint.inference_weights(), file.string());
+  system.segmenter->module().to(device);
   system.segmenter->module().eval();
+  use_precision(system.config.run.precision, device);
   return system;
 }
 

@@ -24,6 +24,9 @@ struct DataOptions {
 
 std::unique_ptr<Segmenter> make_segmenter(const Config& config);
 
+// run.precision of the computations that follow on the device.
+void use_precision(const std::string& precision, Device device);
+
 // One line to stderr for each kind of fault.
 void print_faults(const Faults& faults, bool quiet);
 
@@ -40,13 +43,13 @@ void make_output_folder(const std::filesystem::path& folder, const Dataset& inpu
 // as copies. An image that is there under that name is replaced. IoError.
 void place_images(const Dataset& dataset, const std::filesystem::path& folder, bool copy);
 
-// A trained system, its weights loaded (averaged ones where there are), in eval mode.
+// A trained system on a device, its weights loaded (averaged ones where there are), in eval mode.
 struct TrainedSystem {
   Config config;
   std::unique_ptr<Segmenter> segmenter;
 };
 // `settings` are --set's. Throws IoError, DataError (not a checkpoint, wrong weights), UsageError.
-TrainedSystem load_system(const std::filesystem::path& checkpoint, const std::vector<std::string>& settings);
+TrainedSystem load_system(const std::filesystem::path& checkpoint, const std::vector<std::string>& settings, Device device);
 
 // Loader of training examples: fitted, augmented, collated as the segmenter wants.
 Loader make_training_loader(const Config& config, const Dataset& dataset, const Segmenter& segmenter);

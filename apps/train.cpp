@@ -37,13 +37,15 @@ Config read_config(const Options& options) {
 }
 
 // The run's own settings of threads, device, kernels and memory: a recipe may give them as well as the command line.
-void apply_run_settings(const Options& options, const Config& config) {
+Device apply_run_settings(const Options& options, const Config& config) {
   CommonOptions common = options.common;
   common.device = config.run.device;
   common.kernels = config.run.kernels;
   common.threads = config.run.threads;
-  common.apply();
-  if (config.run.memory_limit > 0) set_memory_limit(static_cast<size_t>(config.run.memory_limit * 1e9));
+  const Device device = common.apply_to_device();
+  if (config.run.memory_limit > 0) set_memory_limit(static_cast<size_t>(config.run.memory_limit * 1e9), device);
+  use_precision(config.run.precision, device);
+  return device;
 }
 
 struct TrainingData {
@@ -71,7 +73,7 @@ int run(const Options& options) {
   }
   if (options.data.empty()) throw UsageError("--data is required: a folder with train.csv, a COCO file, or images/ and labels/");
   if (options.out.empty()) throw UsageError("--out is required: the run's folder");
-  apply_run_settings(options, config);
+  const Device device = apply_run_settings(options, config);
   TrainingRun training(
       config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
   const TrainingData data = open_training_data(options, training.config());
@@ -84,6 +86,7 @@ int run(const Options& options) {
   const auto segmenter = make_segmenter(training.config());
   segmenter->module().initialize(static_cast<uint64_t>(config.run.seed));
   load_initial_weights(segmenter->module(), config.init);
+  segmenter->module().to(device);
   Loader loader = make_training_loader(training.config(), data.train, *segmenter);
   TrainingParts parts{.model = segmenter->module(),
                       .losses = [&](const Batch& batch) { return segmenter->losses(batch.tensors); },

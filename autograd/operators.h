@@ -25,7 +25,7 @@ inline Tensor operator+(const Tensor& a, const Tensor& b) { return apply(Add{}, 
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return apply(Sub{}, a, b); }
 inline Tensor operator*(const Tensor& a, const Tensor& b) { return apply(Mul{}, a, b); }
 inline Tensor operator/(const Tensor& a, const Tensor& b) { return apply(Div{}, a, b); }
-inline Tensor operator*(const Tensor& a, double factor) { return apply(Mul{}, a, Tensor::scalar(factor, a.dtype())); }
+inline Tensor operator*(const Tensor& a, double factor) { return apply(Mul{}, a, Tensor::full({}, factor, a.dtype(), a.device())); }
 inline Tensor operator*(double factor, const Tensor& a) { return a * factor; }
 
 inline Tensor concat(std::span<const Tensor> parts, int axis) { return apply_list(Concat{.axis = axis}, parts); }

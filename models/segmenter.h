@@ -39,7 +39,7 @@ class Segmenter {
   virtual std::vector<Tensor> collate(std::span<const Example> examples) const = 0;
 
   virtual Tensor forward(const Tensor& images) = 0;  // the network alone, on a batch's first tensor
-  virtual NamedLosses losses(std::span<const Tensor> batch) = 0;
+  virtual NamedLosses losses(std::span<const Tensor> batch) = 0;  // brings the batch to the module's device if it is not there
 
   // Predicts one unfitted example and scores it against its label map at the network's resolution: loss (the sum of the weighted
   // terms), dice and the like. Eval mode and NoGrad are the caller's.

@@ -48,12 +48,15 @@ class UnetSegmenter : public Segmenter {
     return stays ? x : normalized(x, options_.normalization, value_range(image.dtype()));
   }
 
-  // Logits (height, width, K) of the window at (top, left) of x (H, W, C); what the network needs around it is mirrored.
+  // A tensor of a batch where the network is: the trainer has brought it there already, others do it now.
+  Tensor at_network(const Tensor& t) { return t.to(net_->device()); }
+
+  // Logits (height, width, K), on the host, of the window at (top, left) of x (H, W, C); what the network needs around it is mirrored.
   Tensor logits(const Tensor& x, int64_t top, int64_t left, int64_t height, int64_t width) {
     const int64_t depth = options_.network.depth, margin = net_->margin();
     const int64_t in_height = input_side(*net_, depth, height), in_width = input_side(*net_, depth, width);
     const Tensor window = mirrored_window(x, top - margin, left - margin, in_height, in_width);
-    const Tensor y = (*net_)(window);  // (1, P, Q, K)
+    const Tensor y = (*net_)(at_network(window)).to(Device{});  // (1, P, Q, K)
     Tensor cropped({height, width, y.dim(3)});
     for (int64_t i = 0; i < height; ++i)
       std::copy_n(y.data<float>() + i * y.dim(2) * y.dim(3), width * y.dim(3), cropped.data<float>() + i * width * y.dim(3));
@@ -142,8 +145,8 @@ class BinaryUnet final : public UnetSegmenter {
   }
 
   NamedLosses losses(std::span<const Tensor> batch) override {
-    const Tensor& target = batch[1];
-    Tensor z = (*net_)(batch[0]);
+    const Tensor target = at_network(batch[1]);
+    Tensor z = (*net_)(at_network(batch[0]));
     if (z.dim(1) != target.dim(1) || z.dim(2) != target.dim(2))
       z = pad2d(z, 0, 0, target.dim(1) - z.dim(1), target.dim(2) - z.dim(2));  // crop
     NamedLosses result;
@@ -186,7 +189,7 @@ class BinaryUnet final : public UnetSegmenter {
  private:
   Tensor loss(const std::string& name, const Tensor& z, const Tensor& y) const {
     if (name == "bce") {
-      const Tensor positive = options_.positive_weight == 1 ? Tensor() : Tensor::full({1}, options_.positive_weight);
+      const Tensor positive = options_.positive_weight == 1 ? Tensor() : Tensor::full({1}, options_.positive_weight, z.dtype(), z.device());
       return apply(BceWithLogits{}, z, y, Tensor{}, positive);
     }
     if (name == "dice") return apply(DiceLoss{.smooth = options_.smooth}, apply(Sigmoid{}, z), y)[0];
@@ -251,8 +254,8 @@ class BorderUnet final : public UnetSegmenter {
   }
 
   NamedLosses losses(std::span<const Tensor> batch) override {
-    const Tensor& target = batch[1];
-    Tensor z = (*net_)(batch[0]);
+    const Tensor target = at_network(batch[1]);
+    Tensor z = (*net_)(at_network(batch[0]));
     if (z.dim(1) != target.dim(1) || z.dim(2) != target.dim(2))
       z = pad2d(z, 0, 0, target.dim(1) - z.dim(1), target.dim(2) - z.dim(2));  // crop
     return {{"cross_entropy", cross_entropy(z, target)}};
@@ -284,7 +287,8 @@ class BorderUnet final : public UnetSegmenter {
   }
 
  private:
-  Tensor cross_entropy(const Tensor& z, const Tensor& target) const {
+  Tensor cross_entropy(const Tensor& z, const Tensor& target) {
+    if (class_weights_) class_weights_ = class_weights_.to(z.device());  // once
     return apply(CrossEntropy{}, z, target, class_weights_, Tensor{})[0];
   }
 

@@ -154,18 +154,23 @@ void Optimizer::require_gradients() {
   }
 }
 
-double Optimizer::grad_norm() {
+Tensor Optimizer::squared_norm() {
   require_gradients();
   Tensor sum(Shape{}, DType::float64, gradients_.device());
   run(SquaredNorm{}, gradients_, sum);
-  return std::sqrt(sum.item());
+  return sum;
+}
+
+double Optimizer::grad_norm() { return std::sqrt(squared_norm().item()); }
+
+void Optimizer::clip_norm(double max_norm, const Tensor& squared_norm) {
+  ClipByNorm::forward.pick(gradients_.device(), gradients_.dtype())({max_norm}, squared_norm, gradients_);
 }
 
 double Optimizer::clip_norm(double max_norm) {
-  const double norm = grad_norm();
-  const double factor = max_norm / (norm + 1e-6);
-  if (factor < 1) run(ScaleInPlace{factor}, gradients_);
-  return norm;
+  const Tensor squared = squared_norm();
+  clip_norm(max_norm, squared);
+  return std::sqrt(squared.item());
 }
 
 void Optimizer::clip_value(double limit) {
@@ -206,6 +211,31 @@ void Optimizer::step_run(const Run& r, double lr) {
   } else {
     run(sgd(options_, lr, decay, steps_), g, w, buffer);
   }
+}
+
+std::vector<Tensor> Optimizer::arrays() const {
+  std::vector<Tensor> all{weights_};
+  for (const State& s : states_) all.push_back(s.flat);
+  return all;
+}
+
+void Optimizer::save(Snapshot& snapshot) const {
+  const std::vector<Tensor> own = arrays();
+  const MemoryScope scope("snapshot of the optimizer");
+  for (size_t i = 0; i < own.size(); ++i) {
+    if (i < snapshot.arrays.size()) {
+      snapshot.arrays[i].copy_from(own[i]);
+    } else {
+      snapshot.arrays.push_back(own[i].clone());
+    }
+  }
+  snapshot.steps = steps_;
+}
+
+void Optimizer::restore(const Snapshot& snapshot) {
+  const std::vector<Tensor> own = arrays();
+  for (size_t i = 0; i < own.size(); ++i) own[i].copy_from(snapshot.arrays[i]);
+  steps_ = snapshot.steps;
 }
 
 std::string Optimizer::first_non_finite(const Tensor& arena) const {

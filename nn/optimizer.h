@@ -53,9 +53,12 @@ class Optimizer {
             const std::vector<ParameterGroup>& groups = {});
 
   void zero_grad();
-  // 2-norm of all gradients, in double and in a fixed order. Not finite if any gradient is not.
+  // 2-norm of all gradients, in double and in a fixed order. Not finite if any gradient is not. Waits for the device; its square, a
+  // float64 scalar there, does not.
   double grad_norm();
-  // Scales the gradients by min(1, max_norm / (norm + 1e-6)) as PyTorch does; returns the norm before.
+  Tensor squared_norm();
+  // Scales the gradients by min(1, max_norm / (norm + 1e-6)) as PyTorch does, given squared_norm() or with the one that is returned.
+  void clip_norm(double max_norm, const Tensor& squared_norm);
   double clip_norm(double max_norm);
   void clip_value(double limit);  // clamps every element of the gradients to [-limit, limit]
   void scale_gradients(double factor);
@@ -63,6 +66,14 @@ class Optimizer {
   void step(double lr);
   void set_momentum(double momentum);  // for schedules that change it; beta1 of the Adams
   int64_t steps() const { return steps_; }
+
+  // What step() changes, copied, and back.
+  struct Snapshot {
+    std::vector<Tensor> arrays;
+    int64_t steps = 0;
+  };
+  void save(Snapshot& snapshot) const;  // into the arrays of an earlier one where it has them
+  void restore(const Snapshot& snapshot);
 
   // Name of the first parameter whose gradient (value) has a NaN or infinity; empty if none has.
   std::string first_non_finite_gradient();
@@ -99,6 +110,7 @@ class Optimizer {
   void require_gradients();  // fills the gradients that backward did not reach with 0
   void step_run(const Run& run, double lr);
   std::string first_non_finite(const Tensor& arena) const;
+  std::vector<Tensor> arrays() const;  // weights and state
 
   OptimizerOptions options_;
   std::vector<Part> parts_;
@@ -115,6 +127,7 @@ class Ema {
   Ema(const Optimizer& optimizer, double decay);
   void update();  // after each step
   void swap();
+  const Tensor& average() const { return average_; }  // flat, as the optimizer's weights
   StateDict state_dict() const;  // parameter names, without prefix
   void load_state_dict(const StateDict& state, std::string_view source);
 

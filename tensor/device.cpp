@@ -1,6 +1,7 @@
 #include "tensor/device.h"
 
 #include <charconv>
+#include <cstdlib>
 
 #include "gpu/runtime.h"
 #include "tensor/error.h"
@@ -20,6 +21,10 @@ Device parse_device(std::string_view text) {
   Device device;
   if (text == "cpu") return device;
   if (text == "auto") {
+    if (const char* emulate = std::getenv("GLIA_EMULATE"); emulate && std::string_view(emulate) == "1") {
+      device.kind = DeviceKind::emulated;
+      return device;
+    }
     if (const gpu::Runtime* runtime = gpu::cuda_runtime(); runtime && runtime->devices().count > 0) device.kind = DeviceKind::cuda;
     return device;
   }

@@ -117,7 +117,8 @@ class Pool {
     for (size_t i = 0; i < shown; ++i)
       text += fmt::format("\n  {:>10}  {} {} {}", megabytes(notes[i]->bytes), notes[i]->scope, to_string(notes[i]->shape),
                           name_of(notes[i]->dtype));
-    return text + "\nsmaller images or batches, or a smaller base width, need less";
+    return text + "\nless is needed by smaller images (data.image_size), smaller batches (solver.batch_size, with solver.accumulate for the same "
+                  "effect), or a smaller network (model.base_channels)";
   }
 
   std::mutex mutex_;

@@ -11,6 +11,7 @@ namespace glia {
 namespace {
 
 std::atomic<bool> synchronous{false};
+std::atomic<int64_t> waits{0};
 
 // What is made at a device's first use.
 struct Context {
@@ -21,9 +22,12 @@ struct Context {
   explicit Context(Device d) : device(d) {
     require_available(d);
     runtime = d.kind == DeviceKind::cuda ? gpu::cuda_runtime() : &gpu::emulated_runtime();
-    check(runtime->set_device(d.index), d);
-    check(runtime->check_architecture(), d);
-    check(runtime->create_stream(&stream), d);
+    const auto need = [&](const gpu::Status& status) {
+      if (!status.ok()) throw DeviceError("device {}: {}; use --device cpu", to_string(d), status.text);
+    };
+    need(runtime->set_device(d.index));
+    need(runtime->check_architecture());
+    need(runtime->create_stream(&stream));
   }
 };
 
@@ -60,8 +64,11 @@ gpu::Stream compute_stream(DeviceKind kind) {
 void synchronize(Device device) {
   if (device.kind == DeviceKind::cpu) return;
   const Context& c = context(device);
+  ++waits;
   check(c.runtime->synchronize(c.stream), device);
 }
+
+int64_t device_waits() { return waits; }
 
 void set_synchronous_launches(bool on) { synchronous.store(on, std::memory_order_relaxed); }
 bool synchronous_launches() { return synchronous.load(std::memory_order_relaxed); }
@@ -90,8 +97,9 @@ void copy_memory(void* to, Device to_device, const void* from, Device from_devic
   }
   const Device device = from_host ? to_device : from_device;
   const auto kind = from_host ? gpu::CopyKind::host_to_device : gpu::CopyKind::device_to_host;
+  if (from_host) ++waits;  // CUDA reads memory that is not pinned before it returns, at its own pace
   check(runtime_of(device).copy(to, from, bytes, kind, compute_stream(device)), device);
-  if (to_host) synchronize(device);  // pageable memory that a copy reads is free to change when it returns
+  if (to_host) synchronize(device);
 }
 
 }  // namespace glia

@@ -2,6 +2,7 @@
 // The order of work on a device. A process computes on one CUDA device; everything it launches goes to that device's one compute
 // stream, so a kernel sees what was launched before it, and memory can be reused as soon as its last user was launched.
 #include <cstddef>
+#include <cstdint>
 
 #include "gpu/runtime.h"
 #include "tensor/device.h"
@@ -17,6 +18,9 @@ gpu::Stream compute_stream(DeviceKind kind);  // of the process's device of that
 // Waits until the device has done all that was launched. Throws DeviceError when something failed meanwhile; returns at once for the
 // CPU.
 void synchronize(Device device);
+
+// How often the host has waited for a device so far, or made a copy that may wait: a training step is to add nothing.
+int64_t device_waits();
 
 // While on, every launch waits for its kernel, so that a failure names the op that caused it (--sync).
 void set_synchronous_launches(bool on);

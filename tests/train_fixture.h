@@ -86,6 +86,7 @@ struct TinyTraining {
   int64_t stop_after = -1;          // a wish to stop as by a signal
   int64_t stop_in_evaluation = -1;  // number of the evaluation in this process, from 1, on whose way that comes
   bool with_validation = true;
+  Device device;
   std::function<double(int64_t evaluation)> scripted_dice;  // instead of the measured value
   int64_t evaluations = 0;
 
@@ -97,6 +98,7 @@ struct TinyTraining {
     TinyNet net;
     net.initialize(static_cast<uint64_t>(config.run.seed));
     after_initialisation(net);
+    net.to(device);
     LoaderOptions options;
     options.batch_size = config.solver.batch_size;
     options.seed = static_cast<uint64_t>(config.run.seed);
@@ -126,7 +128,7 @@ struct TinyTraining {
     std::vector<Example> examples;
     for (int64_t i = 12; i < 15; ++i) examples.push_back(tiny_example(i));
     const auto batch = tiny_prepare(examples);
-    const Tensor z = net(batch[0]);
+    const Tensor z = net(batch[0].to(device)).to(Device{});
     double both = 0, sum = 0;
     for (int64_t i = 0; i < z.size(); ++i) {
       const double p = z.data<float>()[i] > 0, t = batch[1].data<float>()[i];

@@ -209,7 +209,7 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
        row("run.precision", r, &R::precision, one_of({"auto", "exact", "fp32", "tf32", "bf16"}),
            "auto: fp32 on CPU, tf32 on a GPU"),
        free_row("run.memory_limit", r, &R::memory_limit, between(0, 1e6), "GB that tensors may take; 0: no limit"),
-       free_row("run.log_every", r, &R::log_every, between(1, big), "steps between progress lines where stdout is no terminal"),
+       free_row("run.log_every", r, &R::log_every, between(1, big), "steps between progress lines where stdout is no terminal, and between looks at a device's losses"),
        free_row("run.tensorboard", r, &R::tensorboard, any, "write TensorBoard events")});
 }
 

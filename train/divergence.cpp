@@ -18,14 +18,15 @@ int64_t first_bad(const Tensor& t) {
       if (!std::isfinite(values[i])) return static_cast<int64_t>(i);
     return int64_t(-1);
   };
-  if (!t) return -1;
-  if (t.dtype() == DType::float32) return scan(t.values<float>());
-  if (t.dtype() == DType::float64) return scan(t.values<double>());
+  if (!t || !is_floating(t.dtype())) return -1;
+  const Tensor host = t.to(Device{});
+  if (host.dtype() == DType::float32) return scan(host.values<float>());
+  if (host.dtype() == DType::float64) return scan(host.values<double>());
   return -1;
 }
 
 double value_at(const Tensor& t, int64_t i) {
-  return t.dtype() == DType::float32 ? double(t.data<float>()[i]) : t.data<double>()[i];
+  return t.reshape({t.size()}).slice(i, i + 1).item();
 }
 
 std::string number_text(double value) { return std::isnan(value) ? "nan" : fmt::format("{:.6g}", value); }
@@ -100,12 +101,11 @@ std::string Divergence::bad_op() {
   trainer_.optimizer().zero_grad();
   FirstBad observer(trainer_.model());
   for (size_t i = 0; i < batches_.size() && observer.found.empty(); ++i) {
-    StepRecord again;
-    const Tensor total = trainer_.forward(batches_[i], static_cast<int64_t>(i), again);
+    const NamedLosses losses = trainer_.losses_of(batches_[i], static_cast<int64_t>(i));
     if (!observer.found.empty()) break;
-    for (const auto& [name, value] : again.terms)
-      if (!std::isfinite(value)) return fmt::format("loss {}", name);
-    backward(total);
+    for (const auto& [name, loss] : losses)
+      if (!std::isfinite(loss.item())) return fmt::format("loss {}", name);
+    backward(weighted_sum(losses, trainer_.options_.loss_weights));
   }
   return observer.found;
 }

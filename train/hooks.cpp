@@ -80,19 +80,19 @@ void LogHook::start(RunContext& context) {
   results_->start(context.first_step);
 }
 
-void LogHook::after_step(RunContext&, const StepRecord& r) {
-  steps_->write(r, memory_stats().peak_bytes);
+void LogHook::after_step(RunContext& context, const StepRecord& r) {
+  steps_->write(r, memory_stats(context.trainer.model().device()).peak_bytes);
   add_to(sums_, "loss", r.loss);
   for (const auto& [name, value] : r.terms) add_to(sums_, "loss_" + name, value);
   lr_ = r.lr;
   ++count_;
 }
 
-void LogHook::after_evaluation(RunContext&, ValidationResult& e) {
+void LogHook::after_evaluation(RunContext& context, ValidationResult& e) {
   NamedValues row{{"step", static_cast<double>(e.step)}, {"epoch", static_cast<double>(e.epoch)}};
   for (const auto& [name, sum] : sums_) row.emplace_back(name, sum / static_cast<double>(std::max<int64_t>(count_, 1)));
   row.emplace_back("lr", lr_);
-  row.emplace_back("memory", static_cast<double>(memory_stats().peak_bytes));
+  row.emplace_back("memory", static_cast<double>(memory_stats(context.trainer.model().device()).peak_bytes));
   for (const auto& [name, value] : e.values) row.emplace_back("val_" + name, value);
   results_->add(row);
   sums_.clear();

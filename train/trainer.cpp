@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "autograd/tape.h"
+#include "kernels/optimizer.h"
 #include "tensor/error.h"
 #include "train/divergence.h"
 #include "train/early_stopping.h"
@@ -20,31 +21,44 @@ double weight_of(const NumberMap& weights, const std::string& name) {
   return 1;
 }
 
+Tensor scaled(const Tensor& x, double factor) {
+  Tensor y = x.clone();
+  if (factor != 1) ScaleInPlace::forward.pick(y.device(), y.dtype())({factor}, y);
+  return y;
+}
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
+
+bool is_finite(const StepRecord& r) { return std::isfinite(r.loss) && std::isfinite(r.grad_norm); }
 
 }  // namespace
 
 Tensor weighted_sum(const NamedLosses& losses, const NumberMap& weights) {
   GLIA_CHECK(!losses.empty(), "the model gave no losses");
-  double sum = 0;
+  const MemoryScope scope("sum of the losses");
   auto node = std::make_shared<Node>();
   node->name = "sum of the losses";
   node->device = losses[0].second.device();
   std::vector<double> factors;
+  Tensor total;
   for (const auto& [name, loss] : losses) {
     GLIA_CHECK(loss.size() == 1, "loss {} is {}, want one number", name, loss.shape());
     factors.push_back(weight_of(weights, name));
-    sum += factors.back() * loss.item();
     node->inputs.push_back(loss.grad_record());
     node->specs.push_back({loss.shape(), loss.dtype()});
+    Tensor part = scaled(loss, factors.back()).reshape({});
+    if (total) {
+      AddInPlace::forward.pick(part.device(), part.dtype())({}, part, total);
+    } else {
+      total = part;
+    }
   }
   node->pull = [factors](const Tensor& dy, std::span<Tensor* const> grads) {
     for (size_t i = 0; i < grads.size(); ++i)
-      if (grads[i]) grads[i]->fill(factors[i] * dy.item());
+      if (grads[i]) grads[i]->copy_from(scaled(dy, factors[i]).reshape(grads[i]->shape()));
   };
-  Tensor total = Tensor::full({}, sum, losses[0].second.dtype(), losses[0].second.device());
   auto record = std::make_shared<GradRecord>();
   record->node = std::move(node);
   total.set_grad_record(std::move(record));
@@ -95,7 +109,9 @@ Trainer::Trainer(Module& model, LossFunction losses, Loader& loader, TrainerOpti
       loader_(&loader),
       options_(std::move(options)),
       optimizer_(options_.optimizer, model.parameters(), options_.groups),
-      buffers_(model.buffers()) {
+      buffers_(model.buffers()),
+      uploader_(model.device()),
+      numbers_(model.device()) {
   if (options_.ema > 0) ema_.emplace(optimizer_, options_.ema);
 }
 
@@ -110,50 +126,148 @@ double Trainer::learning_rate() const {
 }
 
 StepRecord Trainer::step() {
-  const auto start = std::chrono::steady_clock::now();
-  StepRecord record{.step = step_ + 1, .epoch = epochs_done() + 1, .lr = learning_rate()};
+  GLIA_CHECK(pending_.empty(), "trainer: {} launched steps were not read", pending_.size());
+  read_at_ = std::chrono::steady_clock::now();
+  advance(true);
+  return read().back();
+}
+
+void Trainer::launch() {
+  if (pending_.empty()) {
+    read_at_ = std::chrono::steady_clock::now();
+    save(snapshot_);
+  }
+  advance(step_ < checked_to_);
+}
+
+std::vector<StepRecord> Trainer::read() {
+  if (pending_.empty()) return {};
+  numbers_.wait();
+  std::vector<Pending> steps = std::exchange(pending_, {});
+  const double seconds = seconds_since(read_at_) / static_cast<double>(steps.size());
+  std::vector<StepRecord> records;
+  for (Pending& step : steps) {
+    finish(step);
+    step.record.seconds = seconds;
+    records.push_back(std::move(step.record));
+  }
+  numbers_.clear();
+  const auto bad = std::find_if(records.begin(), records.end(), [](const StepRecord& r) { return !is_finite(r); });
+  if (bad != records.end()) {
+    checked_to_ = bad->step;
+    restore(snapshot_);
+    records.clear();
+    while (step_ + 1 < checked_to_) records.push_back(step());
+    return records;
+  }
+  for (const StepRecord& r : records) remember(r);
+  return records;
+}
+
+// `checked`: numbers that are not finite are found before they do harm, at the price of waiting for them.
+void Trainer::advance(bool checked) {
+  Pending step{.record = {.step = step_ + 1, .epoch = epochs_done() + 1, .lr = learning_rate()}, .totals = {}, .terms = {}};
   std::vector<Batch> batches;
-  const std::vector<Tensor> buffers = copy_buffers();
+  const std::vector<Tensor> buffers = checked ? copy_buffers() : std::vector<Tensor>{};
   model_->train();
   optimizer_.zero_grad();
   for (int64_t i = 0; i < options_.accumulate; ++i) {
-    std::optional<Batch> batch = loader_->next();
-    GLIA_CHECK(batch, "trainer: the loader ended at step {}", record.step);
-    batches.push_back(std::move(*batch));
-    const Tensor total = forward(batches.back(), i, record);
-    if (!std::isfinite(total.item())) diverged(record, batches, buffers);
+    batches.push_back(next_batch(checked));
+    const Tensor total = forward(batches.back(), i, step);
+    if (checked && !std::isfinite(total.item())) diverged(step, batches, buffers);
     backward(total);
   }
   if (options_.accumulate > 1) optimizer_.scale_gradients(1.0 / static_cast<double>(options_.accumulate));
-  record.grad_norm = optimizer_.grad_norm();
-  if (!std::isfinite(record.grad_norm)) diverged(record, batches, buffers);
-  if (options_.clip_value > 0) optimizer_.clip_value(options_.clip_value);
-  if (options_.clip_norm > 0) optimizer_.clip_norm(options_.clip_norm);
+  Tensor squared_norm = optimizer_.squared_norm();
+  step.squared_norm = numbers_.add(squared_norm);
+  if (checked && !std::isfinite(squared_norm.item())) diverged(step, batches, buffers);
+  if (options_.clip_value > 0) {
+    optimizer_.clip_value(options_.clip_value);
+    if (options_.clip_norm > 0) squared_norm = optimizer_.squared_norm();
+  }
+  if (options_.clip_norm > 0) optimizer_.clip_norm(options_.clip_norm, squared_norm);
   if (const auto momentum = options_.schedule.momentum_at(step_)) optimizer_.set_momentum(*momentum);
-  optimizer_.step(record.lr);
+  optimizer_.step(step.record.lr);
   if (ema_) ema_->update();
   ++step_;
-  recent_norms_.push_back(record.grad_norm);
-  if (recent_norms_.size() > norms_kept) recent_norms_.erase(recent_norms_.begin());
-  record.ends_epoch = at_epoch_end();
-  record.seconds = seconds_since(start);
-  return record;
+  step.record.ends_epoch = at_epoch_end();
+  pending_.push_back(std::move(step));
+  if (!checked) fetch_ahead();
 }
 
-// The loss of one batch; its share is added to the record.
-Tensor Trainer::forward(const Batch& batch, int64_t micro_step, StepRecord& record) {
+Batch Trainer::next_batch(bool checked) {
+  Batch batch;
+  if (ahead_) {
+    batch = *std::exchange(ahead_, std::nullopt);
+  } else {
+    std::optional<Batch> next = loader_->next();
+    GLIA_CHECK(next, "trainer: the loader ended at step {}", step_ + 1);
+    batch = std::move(*next);
+    if (!checked) uploader_.begin(batch.tensors);
+  }
+  if (!checked) batch.tensors = uploader_.take();
+  return batch;
+}
+
+// While the device works on what was launched, the host waits for the loader and the next batch travels.
+void Trainer::fetch_ahead() {
+  if (ahead_) return;
+  ahead_ = loader_->next();
+  if (ahead_) uploader_.begin(ahead_->tensors);
+}
+
+NamedLosses Trainer::losses_of(const Batch& batch, int64_t micro_step) {
   model_->set_random(options_.seed, step_ * options_.accumulate + micro_step);
-  const NamedLosses losses = losses_(batch);
+  return losses_(batch);
+}
+
+// The loss of one batch, asked for in numbers_.
+Tensor Trainer::forward(const Batch& batch, int64_t micro_step, Pending& step) {
+  const NamedLosses losses = losses_of(batch, micro_step);
   Tensor total = weighted_sum(losses, options_.loss_weights);
-  const double share = 1.0 / static_cast<double>(options_.accumulate);
-  record.loss += share * total.item();
-  if (record.terms.empty())
-    for (const auto& [name, loss] : losses) record.terms.emplace_back(name, 0.0);
-  for (size_t i = 0; i < std::min(losses.size(), record.terms.size()); ++i)
-    record.terms[i].second += share * losses[i].second.item();
-  record.images += static_cast<int64_t>(batch.examples.size());
-  record.data_wait += batch.wait;
+  step.totals.push_back(numbers_.add(total));
+  if (step.record.terms.empty())
+    for (const auto& [name, loss] : losses) step.record.terms.emplace_back(name, 0.0);
+  step.terms.emplace_back();
+  for (const auto& [name, loss] : losses) step.terms.back().push_back(numbers_.add(loss));
+  step.record.images += static_cast<int64_t>(batch.examples.size());
+  step.record.data_wait += batch.wait;
   return total;
+}
+
+void Trainer::finish(Pending& step) const {
+  StepRecord& r = step.record;
+  const double share = 1.0 / static_cast<double>(options_.accumulate);
+  for (const size_t total : step.totals) r.loss += share * numbers_[total];
+  for (const std::vector<size_t>& terms : step.terms)
+    for (size_t i = 0; i < std::min(terms.size(), r.terms.size()); ++i) r.terms[i].second += share * numbers_[terms[i]];
+  if (step.squared_norm) r.grad_norm = std::sqrt(numbers_[*step.squared_norm]);
+}
+
+void Trainer::remember(const StepRecord& record) {
+  recent_norms_.push_back(record.grad_norm);
+  if (recent_norms_.size() > norms_kept) recent_norms_.erase(recent_norms_.begin());
+}
+
+void Trainer::save(Snapshot& snapshot) const {
+  snapshot.step = step_;
+  optimizer_.save(snapshot.optimizer);
+  if (ema_) snapshot.average = ema_->average().clone();
+  snapshot.buffers = copy_buffers();
+}
+
+void Trainer::restore(const Snapshot& snapshot) {
+  step_ = snapshot.step;
+  optimizer_.restore(snapshot.optimizer);
+  if (ema_) ema_->average().copy_from(snapshot.average);
+  restore_buffers(snapshot.buffers);
+  seek_loader();
+}
+
+void Trainer::seek_loader() {
+  ahead_.reset();
+  const int64_t batches = loader_->batches_per_epoch(), taken = step_ * options_.accumulate;
+  loader_->seek(taken / batches, taken % batches);
 }
 
 std::vector<Tensor> Trainer::copy_buffers() const {
@@ -166,9 +280,11 @@ void Trainer::restore_buffers(const std::vector<Tensor>& copies) const {
   for (size_t i = 0; i < buffers_.size(); ++i) buffers_[i].tensor->copy_from(copies[i]);
 }
 
-void Trainer::diverged(const StepRecord& record, const std::vector<Batch>& batches, const std::vector<Tensor>& buffers) {
+void Trainer::diverged(Pending& step, const std::vector<Batch>& batches, const std::vector<Tensor>& buffers) {
+  numbers_.wait();
+  finish(step);
   restore_buffers(buffers);
-  const std::string report = Divergence(*this, record, batches).report();
+  const std::string report = Divergence(*this, step.record, batches).report();
   restore_buffers(buffers);
   throw DivergedError(report);
 }
@@ -182,6 +298,7 @@ void Trainer::swap_average() {
 }
 
 void Trainer::save(Checkpoint& c) const {
+  GLIA_CHECK(pending_.empty(), "trainer: {} launched steps were not read", pending_.size());
   c.step = step_;
   c.epoch = epochs_done();
   c.seed = static_cast<int64_t>(options_.seed);
@@ -212,8 +329,7 @@ void Trainer::load(const Checkpoint& c, const std::string& source) {
     p->cooling = c.state.integer("plateau.cooling", 0);
   }
   step_ = c.step;
-  const int64_t taken = step_ * options_.accumulate;
-  loader_->seek(taken / batches, taken % batches);
+  seek_loader();
 }
 
 }  // namespace glia

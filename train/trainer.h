@@ -4,6 +4,13 @@
 // optimizer's state and the step, nothing else.
 //
 //   batch -> named losses -> weighted sum -> backward -> clip -> optimizer step -> moving average
+//
+// Numbers that are not finite end a training before they reach a weight. step() looks before it changes anything. launch() does not,
+// so that the host need not wait for a device: it hands the whole step over, and read() learns of the losses of all steps since the
+// last one at once. Where one of them is not finite, read() goes back to the weights that it kept the last time and takes the good
+// steps again, to the same bits; the bad one is then taken by the next launch() as step() takes it, which ends the training with its
+// report.
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -14,6 +21,7 @@
 #include "nn/module.h"
 #include "nn/optimizer.h"
 #include "nn/schedule.h"
+#include "tensor/transfer.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
 
@@ -30,7 +38,7 @@ struct StepRecord {
   NamedValues terms{};  // as the model gave them, unweighted
   double lr = 0;
   double grad_norm = 0;  // before clipping
-  double seconds = 0;    // the whole step
+  double seconds = 0;    // the whole step; of launched steps, their share of the time between two reads
   double data_wait = 0;  // seconds of it that were spent waiting for the loader
   int64_t images = 0;
   bool ends_epoch = false;
@@ -60,8 +68,14 @@ class Trainer {
 
   // One step. Throws DivergedError, before anything is changed, when the loss or a gradient is not finite.
   StepRecord step();
+  // One step without waiting for the device, while it works on the last one. Throws DivergedError where the last read() found that this
+  // step diverges.
+  void launch();
+  // Waits for the launched steps. They are those launched since the last call, in order; fewer where one diverged, and steps_done()
+  // is then the number of the last good one.
+  std::vector<StepRecord> read();
 
-  int64_t steps_done() const { return step_; }
+  int64_t steps_done() const { return step_; }  // launched ones included
   int64_t epochs_done() const { return step_ * options_.accumulate / loader_->batches_per_epoch(); }
   bool at_epoch_end() const;  // the last step finished an epoch
   Module& model() { return *model_; }
@@ -78,11 +92,36 @@ class Trainer {
 
  private:
   friend class Divergence;
+
+  // A step under way: its record without the losses, and where numbers_ has those.
+  struct Pending {
+    StepRecord record;
+    std::vector<size_t> totals;              // of each batch of the step
+    std::vector<std::vector<size_t>> terms;  // of each batch, in the order of record.terms
+    std::optional<size_t> squared_norm{};    // of the gradients, once backward is through
+  };
+  // What to go back to.
+  struct Snapshot {
+    int64_t step = 0;
+    Optimizer::Snapshot optimizer;
+    Tensor average;
+    std::vector<Tensor> buffers;
+  };
+
   double learning_rate() const;
   std::vector<Tensor> copy_buffers() const;
   void restore_buffers(const std::vector<Tensor>& copies) const;
-  Tensor forward(const Batch& batch, int64_t micro_step, StepRecord& record);
-  [[noreturn]] void diverged(const StepRecord& record, const std::vector<Batch>& batches, const std::vector<Tensor>& buffers);
+  void seek_loader();
+  Batch next_batch(bool checked);
+  void fetch_ahead();
+  NamedLosses losses_of(const Batch& batch, int64_t micro_step);
+  Tensor forward(const Batch& batch, int64_t micro_step, Pending& step);
+  void advance(bool checked);
+  void finish(Pending& step) const;  // puts the losses into its record
+  void remember(const StepRecord& record);
+  void save(Snapshot& snapshot) const;
+  void restore(const Snapshot& snapshot);
+  [[noreturn]] void diverged(Pending& step, const std::vector<Batch>& batches, const std::vector<Tensor>& buffers);
 
   Module* model_;
   LossFunction losses_;
@@ -92,6 +131,13 @@ class Trainer {
   std::vector<NamedTensor> buffers_;  // of the model: what a forward pass may change
   std::optional<Ema> ema_;
   int64_t step_ = 0;
+  Uploader uploader_;
+  std::optional<Batch> ahead_;  // the next batch, on its way to the device by uploader_
+  ReadBack numbers_;
+  std::vector<Pending> pending_;  // launched and not read, from snapshot_ on
+  Snapshot snapshot_;
+  int64_t checked_to_ = 0;  // steps up to this one are taken as step() takes them
+  std::chrono::steady_clock::time_point read_at_{};
   std::vector<double> recent_norms_;  // of the last steps, for the report of a divergence
 };
 

@@ -105,9 +105,9 @@ class Loop {
       if (stop_requested()) break;
       if (improved_ || (due(config_.checkpoint.every) && saved_ != step())) save();
       if (!context_.stop_reason.empty() || step() >= context_.total_steps) break;
-      const StepRecord record = trainer_.step();
-      for (Hook* hook : hooks_) hook->after_step(context_, record);
+      take_step();
     }
+    tell(trainer_.read());  // a wish to stop may have come behind the last look
     if (stop_requested()) {
       result.end = TrainingEnd::interrupted;
     } else {
@@ -126,6 +126,19 @@ class Loop {
  private:
   int64_t step() const { return trainer_.steps_done(); }
   bool due(Every every) const { return step() > 0 && (every.steps > 0 ? step() % every.steps == 0 : trainer_.at_epoch_end()); }
+
+  // A device works on while the host goes ahead; its losses are read where they are shown, and before anything looks at the weights.
+  void take_step() {
+    if (trainer_.model().device().kind == DeviceKind::cpu) return tell({trainer_.step()});
+    trainer_.launch();
+    const bool seen = step() % config_.run.log_every == 0 || due(config_.eval.every) || due(config_.checkpoint.every);
+    if (seen || step() >= context_.total_steps || stop_requested()) tell(trainer_.read());
+  }
+
+  void tell(const std::vector<StepRecord>& records) {
+    for (const StepRecord& record : records)
+      for (Hook* hook : hooks_) hook->after_step(context_, record);
+  }
 
   void evaluate(bool at_end) {
     const auto start = Clock::now();

@@ -30,8 +30,17 @@ printf '[solver]\nlr = "high"\n' >bad.toml
 expect 2 "bad.toml:2" "$GLIA" train bad.toml --data cells --out run
 printf '[solver\n' >broken.toml
 expect 2 "broken.toml" "$GLIA" train broken.toml --data cells --out run
-expect 7 "device cuda:99:" "$GLIA" train unet --data cells --out run --device cuda:99
 expect 2 "device" "$GLIA" train unet --data cells --out run --device gpu
+expect 2 "run.precision" "$GLIA" train unet --data cells --out run --set run.precision=fp8
+
+# devices: 7, before any data is read
+expect 7 "device cuda:99: " "$GLIA" train unet --data cells --out run --device cuda:99
+expect 7 "device cuda:99: " "$GLIA" predict run/checkpoints/best.safetensors --images cells --out p --device cuda:99
+expect 7 "device cuda:99: " "$GLIA" bench step unet --size 64x64 --batch 1 --device cuda:99
+expect 7 "emulated has none" "$GLIA" train unet --data cells --out run --device emulated --kernels reference
+expect 7 "own kernels only" "$GLIA" predict run/checkpoints/best.safetensors --images cells --out p --device emulated --kernels vendor
+expect 6 "out of memory on emulated" "$GLIA" train unet --data cells --out capped3 "${SMALL[@]}" --device emulated --mem-limit 50K
+expect 6 "solver.batch_size" env GLIA_EMULATE=1 "$GLIA" train unet --data cells --out capped4 "${SMALL[@]}" --mem-limit 50K
 absent run x
 
 # data: 3
