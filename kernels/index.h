@@ -121,28 +121,94 @@ Embedding::Backward embedding_backward;
 Where::Forward where;
 Where::Backward where_backward;
 }  // namespace cpu
+namespace emulated {
+Gather::Forward gather;
+Gather::Backward gather_backward;
+IndexSelect::Forward index_select;
+IndexSelect::Backward index_select_backward;
+ScatterAdd::Forward scatter_add;
+ScatterAdd::Backward scatter_add_backward;
+IndexAdd::Forward index_add;
+IndexAdd::Backward index_add_backward;
+Embedding::Forward embedding;
+Embedding::Backward embedding_backward;
+Where::Forward where;
+Where::Backward where_backward;
+}  // namespace emulated
+namespace cuda {
+Gather::Forward gather;
+Gather::Backward gather_backward;
+IndexSelect::Forward index_select;
+IndexSelect::Backward index_select_backward;
+ScatterAdd::Forward scatter_add;
+ScatterAdd::Backward scatter_add_backward;
+IndexAdd::Forward index_add;
+IndexAdd::Backward index_add_backward;
+Embedding::Forward embedding;
+Embedding::Backward embedding_backward;
+Where::Forward where;
+Where::Backward where_backward;
+}  // namespace cuda
 
-inline constexpr Variants<Gather::Forward> Gather::forward{.name = "gather", .reference = reference::gather, .cpu = cpu::gather};
-inline constexpr Variants<Gather::Backward> Gather::backward{
-    .name = "gather_backward", .reference = reference::gather_backward, .cpu = cpu::gather_backward};
-inline constexpr Variants<IndexSelect::Forward> IndexSelect::forward{
-    .name = "index_select", .reference = reference::index_select, .cpu = cpu::index_select};
-inline constexpr Variants<IndexSelect::Backward> IndexSelect::backward{
-    .name = "index_select_backward", .reference = reference::index_select_backward, .cpu = cpu::index_select_backward};
-inline constexpr Variants<ScatterAdd::Forward> ScatterAdd::forward{
-    .name = "scatter_add", .reference = reference::scatter_add, .cpu = cpu::scatter_add};
-inline constexpr Variants<ScatterAdd::Backward> ScatterAdd::backward{
-    .name = "scatter_add_backward", .reference = reference::scatter_add_backward, .cpu = cpu::scatter_add_backward};
-inline constexpr Variants<IndexAdd::Forward> IndexAdd::forward{
-    .name = "index_add", .reference = reference::index_add, .cpu = cpu::index_add};
-inline constexpr Variants<IndexAdd::Backward> IndexAdd::backward{
-    .name = "index_add_backward", .reference = reference::index_add_backward, .cpu = cpu::index_add_backward};
-inline constexpr Variants<Embedding::Forward> Embedding::forward{
-    .name = "embedding", .reference = reference::embedding, .cpu = cpu::embedding};
-inline constexpr Variants<Embedding::Backward> Embedding::backward{
-    .name = "embedding_backward", .reference = reference::embedding_backward, .cpu = cpu::embedding_backward};
-inline constexpr Variants<Where::Forward> Where::forward{.name = "where", .reference = reference::where, .cpu = cpu::where};
-inline constexpr Variants<Where::Backward> Where::backward{
-    .name = "where_backward", .reference = reference::where_backward, .cpu = cpu::where_backward};
+inline constexpr Variants<Gather::Forward> Gather::forward{.name = "gather",
+                                                           .reference = reference::gather,
+                                                           .cpu = cpu::gather,
+                                                           .emulated = emulated::gather,
+                                                           .cuda = GLIA_CUDA(cuda::gather)};
+inline constexpr Variants<Gather::Backward> Gather::backward{.name = "gather_backward",
+                                                             .reference = reference::gather_backward,
+                                                             .cpu = cpu::gather_backward,
+                                                             .emulated = emulated::gather_backward,
+                                                             .cuda = GLIA_CUDA(cuda::gather_backward)};
+inline constexpr Variants<IndexSelect::Forward> IndexSelect::forward{.name = "index_select",
+                                                                     .reference = reference::index_select,
+                                                                     .cpu = cpu::index_select,
+                                                                     .emulated = emulated::index_select,
+                                                                     .cuda = GLIA_CUDA(cuda::index_select)};
+inline constexpr Variants<IndexSelect::Backward> IndexSelect::backward{.name = "index_select_backward",
+                                                                       .reference = reference::index_select_backward,
+                                                                       .cpu = cpu::index_select_backward,
+                                                                       .emulated = emulated::index_select_backward,
+                                                                       .cuda = GLIA_CUDA(cuda::index_select_backward)};
+inline constexpr Variants<ScatterAdd::Forward> ScatterAdd::forward{.name = "scatter_add",
+                                                                   .reference = reference::scatter_add,
+                                                                   .cpu = cpu::scatter_add,
+                                                                   .emulated = emulated::scatter_add,
+                                                                   .cuda = GLIA_CUDA(cuda::scatter_add)};
+inline constexpr Variants<ScatterAdd::Backward> ScatterAdd::backward{.name = "scatter_add_backward",
+                                                                     .reference = reference::scatter_add_backward,
+                                                                     .cpu = cpu::scatter_add_backward,
+                                                                     .emulated = emulated::scatter_add_backward,
+                                                                     .cuda = GLIA_CUDA(cuda::scatter_add_backward)};
+inline constexpr Variants<IndexAdd::Forward> IndexAdd::forward{.name = "index_add",
+                                                               .reference = reference::index_add,
+                                                               .cpu = cpu::index_add,
+                                                               .emulated = emulated::index_add,
+                                                               .cuda = GLIA_CUDA(cuda::index_add)};
+inline constexpr Variants<IndexAdd::Backward> IndexAdd::backward{.name = "index_add_backward",
+                                                                 .reference = reference::index_add_backward,
+                                                                 .cpu = cpu::index_add_backward,
+                                                                 .emulated = emulated::index_add_backward,
+                                                                 .cuda = GLIA_CUDA(cuda::index_add_backward)};
+inline constexpr Variants<Embedding::Forward> Embedding::forward{.name = "embedding",
+                                                                 .reference = reference::embedding,
+                                                                 .cpu = cpu::embedding,
+                                                                 .emulated = emulated::embedding,
+                                                                 .cuda = GLIA_CUDA(cuda::embedding)};
+inline constexpr Variants<Embedding::Backward> Embedding::backward{.name = "embedding_backward",
+                                                                   .reference = reference::embedding_backward,
+                                                                   .cpu = cpu::embedding_backward,
+                                                                   .emulated = emulated::embedding_backward,
+                                                                   .cuda = GLIA_CUDA(cuda::embedding_backward)};
+inline constexpr Variants<Where::Forward> Where::forward{.name = "where",
+                                                         .reference = reference::where,
+                                                         .cpu = cpu::where,
+                                                         .emulated = emulated::where,
+                                                         .cuda = GLIA_CUDA(cuda::where)};
+inline constexpr Variants<Where::Backward> Where::backward{.name = "where_backward",
+                                                           .reference = reference::where_backward,
+                                                           .cpu = cpu::where_backward,
+                                                           .emulated = emulated::where_backward,
+                                                           .cuda = GLIA_CUDA(cuda::where_backward)};
 
 }  // namespace glia

@@ -36,10 +36,25 @@ namespace cpu {
 ConnectedComponents::Forward connected_components;  // union-find over the runs of rows
 SquaredDistance::Forward squared_distance;          // two separable passes: Meijster, Roerdink, Hesselink (2000)
 }  // namespace cpu
+namespace emulated {
+ConnectedComponents::Forward connected_components;
+SquaredDistance::Forward squared_distance;
+}  // namespace emulated
+namespace cuda {
+ConnectedComponents::Forward connected_components;
+SquaredDistance::Forward squared_distance;
+}  // namespace cuda
 inline constexpr Variants<ConnectedComponents::Forward> ConnectedComponents::forward{
-    .name = "connected_components", .reference = reference::connected_components, .cpu = cpu::connected_components};
-inline constexpr Variants<SquaredDistance::Forward> SquaredDistance::forward{
-    .name = "squared_distance", .reference = reference::squared_distance, .cpu = cpu::squared_distance};
+    .name = "connected_components",
+    .reference = reference::connected_components,
+    .cpu = cpu::connected_components,
+    .emulated = emulated::connected_components,
+    .cuda = GLIA_CUDA(cuda::connected_components)};
+inline constexpr Variants<SquaredDistance::Forward> SquaredDistance::forward{.name = "squared_distance",
+                                                                             .reference = reference::squared_distance,
+                                                                             .cpu = cpu::squared_distance,
+                                                                             .emulated = emulated::squared_distance,
+                                                                             .cuda = GLIA_CUDA(cuda::squared_distance)};
 
 Tensor connected_components(const Tensor& x, const ConnectedComponents& op = {});
 Tensor squared_distance(const Tensor& mask);    // (H, W) int32

@@ -47,22 +47,28 @@ struct GlobalAvgPool {
   static const Variants<Backward> backward;
 };
 
-// One axis of a pooling: window o covers [begin(o), end(o)) of the input.
-struct PoolAxis {
-  int64_t in, out, kernel, stride, before, after;
-  int64_t begin(int64_t o) const { return std::max<int64_t>(o * stride - before, 0); }
-  int64_t end(int64_t o) const { return std::min(o * stride - before + kernel, in); }
-  int64_t padded_length(int64_t o) const { return std::min(o * stride - before + kernel, in + after) - (o * stride - before); }
+// One axis of a pooling: window o covers [begin(o), end(o)) of the input. Kernels count in int.
+template <class I>
+struct PoolAxisOf {
+  I in, out, kernel, stride, before, after;
+  GLIA_HOST_DEVICE constexpr I begin(I o) const { return std::max<I>(o * stride - before, 0); }
+  GLIA_HOST_DEVICE constexpr I end(I o) const { return std::min(o * stride - before + kernel, in); }
+  GLIA_HOST_DEVICE constexpr I padded_length(I o) const {
+    return std::min(o * stride - before + kernel, in + after) - (o * stride - before);
+  }
   // Windows [first(i), last(i)) cover input i.
-  int64_t first(int64_t i) const { return std::max<int64_t>((i + before - kernel + stride) / stride, 0); }
-  int64_t last(int64_t i) const { return std::min((i + before) / stride + 1, out); }
+  GLIA_HOST_DEVICE constexpr I first(I i) const { return std::max<I>((i + before - kernel + stride) / stride, 0); }
+  GLIA_HOST_DEVICE constexpr I last(I i) const { return std::min((i + before) / stride + 1, out); }
 };
+using PoolAxis = PoolAxisOf<int64_t>;
 
-struct PoolGeometry {
-  int64_t n, c;
-  PoolAxis rows, columns;
+template <class I>
+struct PoolGeometryOf {
+  I n, c;
+  PoolAxisOf<I> rows, columns;
   Shape output() const { return {n, rows.out, columns.out, c}; }
 };
+using PoolGeometry = PoolGeometryOf<int64_t>;
 
 // Throws naming `op` for a shape, kernel, stride or padding that makes no sense.
 PoolGeometry pool_geometry(const char* op, const Shape& x, const std::array<int64_t, 2>& kernel,
@@ -73,9 +79,13 @@ PoolGeometry pool_geometry(const Op& op, const Shape& x) {
 }
 
 // What AvgPool2d divides window (p, q) by.
-inline int64_t avg_pool_count(const AvgPool2d& op, const PoolGeometry& g, int64_t p, int64_t q) {
-  if (op.count_include_pad) return g.rows.padded_length(p) * g.columns.padded_length(q);
+template <class I>
+GLIA_HOST_DEVICE constexpr I avg_pool_count(bool count_include_pad, const PoolGeometryOf<I>& g, I p, I q) {
+  if (count_include_pad) return g.rows.padded_length(p) * g.columns.padded_length(q);
   return (g.rows.end(p) - g.rows.begin(p)) * (g.columns.end(q) - g.columns.begin(q));
+}
+inline int64_t avg_pool_count(const AvgPool2d& op, const PoolGeometry& g, int64_t p, int64_t q) {
+  return avg_pool_count(op.count_include_pad, g, p, q);
 }
 
 namespace reference {
@@ -94,18 +104,52 @@ AvgPool2d::Backward avg_pool2d_backward;
 GlobalAvgPool::Forward global_avg_pool;
 GlobalAvgPool::Backward global_avg_pool_backward;
 }  // namespace cpu
+namespace emulated {
+MaxPool2d::Forward max_pool2d;
+MaxPool2d::Backward max_pool2d_backward;
+AvgPool2d::Forward avg_pool2d;
+AvgPool2d::Backward avg_pool2d_backward;
+GlobalAvgPool::Forward global_avg_pool;
+GlobalAvgPool::Backward global_avg_pool_backward;
+}  // namespace emulated
+namespace cuda {
+MaxPool2d::Forward max_pool2d;
+MaxPool2d::Backward max_pool2d_backward;
+AvgPool2d::Forward avg_pool2d;
+AvgPool2d::Backward avg_pool2d_backward;
+GlobalAvgPool::Forward global_avg_pool;
+GlobalAvgPool::Backward global_avg_pool_backward;
+}  // namespace cuda
 
-inline constexpr Variants<MaxPool2d::Forward> MaxPool2d::forward{
-    .name = "max_pool2d", .reference = reference::max_pool2d, .cpu = cpu::max_pool2d};
-inline constexpr Variants<MaxPool2d::Backward> MaxPool2d::backward{
-    .name = "max_pool2d_backward", .reference = reference::max_pool2d_backward, .cpu = cpu::max_pool2d_backward};
-inline constexpr Variants<AvgPool2d::Forward> AvgPool2d::forward{
-    .name = "avg_pool2d", .reference = reference::avg_pool2d, .cpu = cpu::avg_pool2d};
-inline constexpr Variants<AvgPool2d::Backward> AvgPool2d::backward{
-    .name = "avg_pool2d_backward", .reference = reference::avg_pool2d_backward, .cpu = cpu::avg_pool2d_backward};
-inline constexpr Variants<GlobalAvgPool::Forward> GlobalAvgPool::forward{
-    .name = "global_avg_pool", .reference = reference::global_avg_pool, .cpu = cpu::global_avg_pool};
-inline constexpr Variants<GlobalAvgPool::Backward> GlobalAvgPool::backward{
-    .name = "global_avg_pool_backward", .reference = reference::global_avg_pool_backward, .cpu = cpu::global_avg_pool_backward};
+inline constexpr Variants<MaxPool2d::Forward> MaxPool2d::forward{.name = "max_pool2d",
+                                                                 .reference = reference::max_pool2d,
+                                                                 .cpu = cpu::max_pool2d,
+                                                                 .emulated = emulated::max_pool2d,
+                                                                 .cuda = GLIA_CUDA(cuda::max_pool2d)};
+inline constexpr Variants<MaxPool2d::Backward> MaxPool2d::backward{.name = "max_pool2d_backward",
+                                                                   .reference = reference::max_pool2d_backward,
+                                                                   .cpu = cpu::max_pool2d_backward,
+                                                                   .emulated = emulated::max_pool2d_backward,
+                                                                   .cuda = GLIA_CUDA(cuda::max_pool2d_backward)};
+inline constexpr Variants<AvgPool2d::Forward> AvgPool2d::forward{.name = "avg_pool2d",
+                                                                 .reference = reference::avg_pool2d,
+                                                                 .cpu = cpu::avg_pool2d,
+                                                                 .emulated = emulated::avg_pool2d,
+                                                                 .cuda = GLIA_CUDA(cuda::avg_pool2d)};
+inline constexpr Variants<AvgPool2d::Backward> AvgPool2d::backward{.name = "avg_pool2d_backward",
+                                                                   .reference = reference::avg_pool2d_backward,
+                                                                   .cpu = cpu::avg_pool2d_backward,
+                                                                   .emulated = emulated::avg_pool2d_backward,
+                                                                   .cuda = GLIA_CUDA(cuda::avg_pool2d_backward)};
+inline constexpr Variants<GlobalAvgPool::Forward> GlobalAvgPool::forward{.name = "global_avg_pool",
+                                                                         .reference = reference::global_avg_pool,
+                                                                         .cpu = cpu::global_avg_pool,
+                                                                         .emulated = emulated::global_avg_pool,
+                                                                         .cuda = GLIA_CUDA(cuda::global_avg_pool)};
+inline constexpr Variants<GlobalAvgPool::Backward> GlobalAvgPool::backward{.name = "global_avg_pool_backward",
+                                                                           .reference = reference::global_avg_pool_backward,
+                                                                           .cpu = cpu::global_avg_pool_backward,
+                                                                           .emulated = emulated::global_avg_pool_backward,
+                                                                           .cuda = GLIA_CUDA(cuda::global_avg_pool_backward)};
 
 }  // namespace glia

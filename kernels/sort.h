@@ -44,12 +44,32 @@ Sort::Backward sort_backward;
 TopK::Forward topk;
 TopK::Backward topk_backward;
 }  // namespace cpu
+namespace emulated {
+Sort::Forward sort;
+Sort::Backward sort_backward;
+TopK::Forward topk;
+TopK::Backward topk_backward;
+}  // namespace emulated
+namespace cuda {
+Sort::Forward sort;
+Sort::Backward sort_backward;
+TopK::Forward topk;
+TopK::Backward topk_backward;
+}  // namespace cuda
 
-inline constexpr Variants<Sort::Forward> Sort::forward{.name = "sort", .reference = reference::sort, .cpu = cpu::sort};
-inline constexpr Variants<Sort::Backward> Sort::backward{
-    .name = "sort_backward", .reference = reference::sort_backward, .cpu = cpu::sort_backward};
-inline constexpr Variants<TopK::Forward> TopK::forward{.name = "topk", .reference = reference::topk, .cpu = cpu::topk};
-inline constexpr Variants<TopK::Backward> TopK::backward{
-    .name = "topk_backward", .reference = reference::topk_backward, .cpu = cpu::topk_backward};
+inline constexpr Variants<Sort::Forward> Sort::forward{
+    .name = "sort", .reference = reference::sort, .cpu = cpu::sort, .emulated = emulated::sort, .cuda = GLIA_CUDA(cuda::sort)};
+inline constexpr Variants<Sort::Backward> Sort::backward{.name = "sort_backward",
+                                                         .reference = reference::sort_backward,
+                                                         .cpu = cpu::sort_backward,
+                                                         .emulated = emulated::sort_backward,
+                                                         .cuda = GLIA_CUDA(cuda::sort_backward)};
+inline constexpr Variants<TopK::Forward> TopK::forward{
+    .name = "topk", .reference = reference::topk, .cpu = cpu::topk, .emulated = emulated::topk, .cuda = GLIA_CUDA(cuda::topk)};
+inline constexpr Variants<TopK::Backward> TopK::backward{.name = "topk_backward",
+                                                         .reference = reference::topk_backward,
+                                                         .cpu = cpu::topk_backward,
+                                                         .emulated = emulated::topk_backward,
+                                                         .cuda = GLIA_CUDA(cuda::topk_backward)};
 
 }  // namespace glia
