@@ -1,3 +1,6 @@
+#include <cmath>
+
+#include "kernels/index.h"
 #include "kernels/pool.h"
 #include "tests/op_cases.h"
 
@@ -29,6 +32,7 @@ const std::vector<Window> windows{
     {{1, 12, 13, 4}, {2, 3}, {4, 4}},
     {{2, 64, 40, 20}},
     {{1, 33, 50, 35}, {3, 3}, {2, 2}, {1, 1, 1, 1}},
+    {{1, 20, 19, 4}, {17, 16}, {1, 2}, {8, 0, 0, 3}},  // more than 256 taps
 };
 
 std::string label_of(const Window& w) {
@@ -49,6 +53,17 @@ const RegisterOpCases pools([](OpCases& cases) {
                                         .count_include_pad = count_include_pad},
                               {normal(w.x)}));
     cases.push_back(op_case(to_string(w.x), GlobalAvgPool{}, {normal(w.x)}));
+  }
+  // NaN wins, and the later of two in a window; -inf where nothing is larger.
+  for (const double special : {std::nan(""), -double(INFINITY)}) {
+    const MaxPool2d op{.kernel = {3, 3}, .stride = {2, 2}, .pad = {1, 1, 1, 1}};
+    OpCase c = op_case(std::isnan(special) ? "with NaN" : "with -inf", op, {});
+    c.inputs = {constant(distinct({1, 9, 8, 5})), mask({1, 9, 8, 5})};
+    c.run = [op, special](std::span<const Tensor> in) {
+      const Tensor other = Tensor::full({}, special, in[0].dtype()).to(in[0].device());
+      return std::vector<Tensor>{apply(op, apply(Where{}, in[1], other, in[0]))};
+    };
+    cases.push_back(c);
   }
   cases.push_back(op_case("(2, 60, 50, 40)", GlobalAvgPool{}, {normal({2, 60, 50, 40})}));
 });
