@@ -3,6 +3,7 @@
 // element the unit is the element. Bound by memory.
 #include "kernels/index.h"
 
+#include "kernels/cuda/divide.cuh"
 #include "kernels/cuda/index.cuh"
 #include "kernels/cuda/lanes.cuh"
 
@@ -13,7 +14,8 @@ constexpr int batch = 4;  // units a thread
 
 // y has `rows` = outer m rows of `units`; a block takes 256 / width rows, of each 4 `width` units, one of `pieces`.
 struct Take {
-  unsigned rows, m, pieces;
+  uint32_t rows;
+  Divider m, pieces;
   int64_t size, units;
   int width;
   bool per_element;
@@ -22,10 +24,12 @@ struct Take {
 template <class Unit>
 __global__ void __launch_bounds__(index_threads) take_kernel(Take g, const Unit* x, const int64_t* index, Unit* y) {
   const unsigned t = threadIdx.x, width = unsigned(g.width);
-  const unsigned row = blockIdx.x / g.pieces * (index_threads / width) + t / width;
+  uint32_t rows = blockIdx.x;
+  const uint32_t piece = g.pieces.split(rows), row = rows * (index_threads / width) + t / width;
   if (row >= g.rows) return;
-  const unsigned o = row / g.m, i = row % g.m;
-  const int64_t first = int64_t(blockIdx.x % g.pieces) * batch * width + t % width;
+  uint32_t o = row;
+  const uint32_t i = g.m.split(o);
+  const int64_t first = int64_t(piece) * batch * width + t % width;
   Unit units[batch];
   GPU_UNROLL
   for (int j = 0; j < batch; ++j) {
@@ -46,7 +50,7 @@ void take_in_units(Take g, const Tensor& x, const Tensor& index, const Tensor& y
   while (g.width < index_threads && g.width * batch < g.units) g.width *= 2;
   const int64_t pieces = divide_up(g.units, batch * g.width), blocks = divide_up(g.rows, index_threads / g.width) * pieces;
   GLIA_CHECK(blocks <= INT32_MAX, "index: {} is too large for one launch", y.shape());
-  g.pieces = unsigned(pieces);
+  g.pieces = Divider(pieces);
   launch({unsigned(blocks), index_threads}, take_kernel<Unit>, g, reinterpret_cast<const Unit*>(x.raw()),
          index.device_data<int64_t>(), reinterpret_cast<Unit*>(y.raw()));
 }
@@ -60,9 +64,9 @@ void take_at(const AxisView& axis, const Tensor& x, const Tensor& index, bool pe
   const size_t row_bytes = size_t(axis.inner) * size_of(x.dtype());
   size_t unit = per_element ? size_of(x.dtype()) : 16;
   while (row_bytes % unit || !aligned_to(unit, x.raw()) || !aligned_to(unit, y.raw())) unit /= 2;
-  const Take g{.rows = unsigned(rows),
-               .m = unsigned(rows / axis.outer),
-               .pieces = 1,
+  const Take g{.rows = uint32_t(rows),
+               .m = Divider(rows / axis.outer),
+               .pieces = Divider(1),
                .size = axis.size,
                .units = int64_t(row_bytes / unit),
                .width = 1,

@@ -147,18 +147,16 @@ __global__ void __launch_bounds__(label_threads) row_distance_kernel(int w, int 
   }
 }
 
-// One block 32 columns: the least of a column's distances.
+// One block 32 columns and 64 rows: what they have of the least of each column's distances.
+constexpr int minimum_rows = 64;
+
 __global__ void __launch_bounds__(label_threads) column_minimum_kernel(int h, int w, const int* distance, int* least) {
-  GPU_SHARED(int, parts, [label_threads / 32][32]);
-  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, x = int(blockIdx.x) * 32 + lane;
+  const int x = int(blockIdx.x) * 32 + int(threadIdx.x) % 32;
+  if (x >= w) return;
+  const int first = int(blockIdx.y) * minimum_rows + int(threadIdx.x) / 32, end = min((int(blockIdx.y) + 1) * minimum_rows, h);
   int smallest = INT32_MAX;
-  if (x < w)
-    for (int y = warp; y < h; y += label_threads / 32) smallest = min(smallest, distance[int64_t(y) * w + x]);
-  parts[warp][lane] = smallest;
-  __syncthreads();
-  if (warp != 0 || x >= w) return;
-  for (int i = 1; i < label_threads / 32; ++i) smallest = min(smallest, parts[i][lane]);
-  least[x] = smallest;
+  for (int y = first; y < end; y += label_threads / 32) smallest = min(smallest, distance[int64_t(y) * w + x]);
+  atomicMin(&least[x], smallest);
 }
 
 __global__ void __launch_bounds__(label_threads)
@@ -207,10 +205,11 @@ void connected_components(const ConnectedComponents& op, const Tensor& x, Tensor
 void squared_distance(const SquaredDistance&, const Tensor& mask, Tensor& squared) {
   if (mask.size() == 0) return;
   const int h = int(mask.dim(0)), w = int(mask.dim(1));
-  const Tensor distance(mask.shape(), DType::int32, mask.device()), least({w}, DType::int32, mask.device());
+  const Tensor distance(mask.shape(), DType::int32, mask.device()), least = Tensor::full({w}, h + w, DType::int32, mask.device());
   int* const along_rows = distance.device_data<int32_t>();
   launch({unsigned(h), label_threads}, row_distance_kernel, w, h + w, reinterpret_cast<const uint8_t*>(mask.raw()), along_rows);
-  launch({unsigned(divide_up(w, 32)), label_threads}, column_minimum_kernel, h, w, along_rows, least.device_data<int32_t>());
+  launch({dim3(unsigned(divide_up(w, 32)), unsigned(divide_up(h, minimum_rows))), label_threads}, column_minimum_kernel, h, w,
+         along_rows, least.device_data<int32_t>());
   launch({unsigned(divide_up(mask.size(), label_threads)), label_threads}, column_distance_kernel, h, w, along_rows,
          least.device_data<int32_t>(), squared.device_data<int32_t>());
 }

@@ -153,7 +153,8 @@ __global__ void __launch_bounds__(sort_threads)
   if (!last[0]) return;
   __threadfence();
 
-  const unsigned count = atomicExch(&of_column.digit[digit], 0u), below = block_exclusive_scan<sort_threads>(count);
+  const unsigned count = __ldcg(&of_column.digit[digit]), below = block_exclusive_scan<sort_threads>(count);
+  of_column.digit[digit] = 0;
   if (digit == 0) atomicExch(&of_column.finished, 0u);
   if (below < known.wanted && known.wanted <= below + count) {
     known.key |= Key(digit) << shift;
