@@ -1,5 +1,6 @@
 #pragma once
-// Ops that address elements by index. Indices are int64 in [0, size of the axis); another value is an error that names it.
+// Ops that address elements by index. Indices are int64 in [0, size of the axis); another value is an error that names it
+// (on a device, where nobody waits for the indices, the kernel says so and ends, and with it all further use of the device).
 // Gradients are summed in the order of the indices, so that the bits don't depend on the number of threads.
 //
 //   Gather       y[.., i, ..] = x[.., index[.., i, ..], ..]   index like x but for the axis

@@ -1,5 +1,6 @@
 #pragma once
-// Algorithms on masks and label maps: components, holes, distances, peaks, watershed, growth. Host tensors, no gradients.
+// Algorithms on masks and label maps: components, holes, distances, peaks, watershed, growth. No gradients. The ops ConnectedComponents
+// and SquaredDistance run on any device; the functions take host tensors.
 //
 // A mask is (H, W) uint8 or bool, non-zero is inside. A label map is (H, W) int32, 0 is background. Connectivity is 4 (sides) or
 // 8 (sides and corners). Functions throw InternalError on tensors of another rank or type.

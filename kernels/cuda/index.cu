@@ -51,8 +51,8 @@ void take_in_units(Take g, const Tensor& x, const Tensor& index, const Tensor& y
   const int64_t pieces = divide_up(g.units, batch * g.width), blocks = divide_up(g.rows, index_threads / g.width) * pieces;
   GLIA_CHECK(blocks <= INT32_MAX, "index: {} is too large for one launch", y.shape());
   g.pieces = Divider(pieces);
-  launch({unsigned(blocks), index_threads}, take_kernel<Unit>, g, reinterpret_cast<const Unit*>(x.raw()),
-         index.device_data<int64_t>(), reinterpret_cast<Unit*>(y.raw()));
+  launch({blocks, index_threads}, take_kernel<Unit>, g, reinterpret_cast<const Unit*>(x.raw()), index.device_data<int64_t>(),
+         reinterpret_cast<Unit*>(y.raw()));
 }
 
 }  // namespace

@@ -37,9 +37,9 @@ __device__ inline int64_t checked_index(int64_t index, int64_t size) {
 }
 
 // Blocks for a thread each of `count` pieces of work, of which there may be 2^31 - 1.
-inline dim3 index_grid(int64_t count) {
+inline int64_t index_grid(int64_t count) {
   GLIA_CHECK(count <= INT32_MAX, "{} elements, want fewer than 2^31 in one launch", count);
-  return unsigned(divide_up(count, index_threads));
+  return divide_up(count, index_threads);
 }
 __device__ inline unsigned index_thread() { return blockIdx.x * index_threads + threadIdx.x; }
 

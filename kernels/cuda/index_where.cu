@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(where_threads) choose_kernel(uint32_t count, A
 
 // ---- launchers ----------------------------------------------------------------------------------------------------------------
 
-dim3 grid_for(int64_t threads) { return unsigned(divide_up(threads, where_threads)); }
+int64_t grid_for(int64_t threads) { return divide_up(threads, where_threads); }
 
 Axes merged_axes(const Shape& y, const std::array<Shape, 3>& inputs) {
   std::array<std::array<int64_t, Shape::max_rank>, 3> strides;

@@ -182,8 +182,7 @@ void components(const ConnectedComponents& op, const Tensor& x, const T* data, c
   const Image<T> image{data, h, w, op.by_value, op.connectivity == 8};
   const Tensor parents(x.shape(), DType::int32, x.device()), roots(x.shape(), DType::int32, x.device());
   int* const parent = parents.device_data<int32_t>();
-  const dim3 by_rows(unsigned(divide_up(divide_up(w, 32) * h, label_threads / 32))),
-      blocks(unsigned(divide_up(count, label_threads)));
+  const int64_t by_rows = divide_up(divide_up(w, 32) * h, label_threads / 32), blocks = divide_up(count, label_threads);
   launch({by_rows, label_threads}, find_runs_kernel<T>, image, parent);
   launch({by_rows, label_threads}, join_runs_kernel<T>, image, parent);
   launch({blocks, label_threads}, mark_roots_kernel, count, parent, roots.device_data<int32_t>());
@@ -207,10 +206,10 @@ void squared_distance(const SquaredDistance&, const Tensor& mask, Tensor& square
   const int h = int(mask.dim(0)), w = int(mask.dim(1));
   const Tensor distance(mask.shape(), DType::int32, mask.device()), least = Tensor::full({w}, h + w, DType::int32, mask.device());
   int* const along_rows = distance.device_data<int32_t>();
-  launch({unsigned(h), label_threads}, row_distance_kernel, w, h + w, reinterpret_cast<const uint8_t*>(mask.raw()), along_rows);
+  launch({h, label_threads}, row_distance_kernel, w, h + w, reinterpret_cast<const uint8_t*>(mask.raw()), along_rows);
   launch({dim3(unsigned(divide_up(w, 32)), unsigned(divide_up(h, minimum_rows))), label_threads}, column_minimum_kernel, h, w,
          along_rows, least.device_data<int32_t>());
-  launch({unsigned(divide_up(mask.size(), label_threads)), label_threads}, column_distance_kernel, h, w, along_rows,
+  launch({divide_up(mask.size(), label_threads), label_threads}, column_distance_kernel, h, w, along_rows,
          least.device_data<int32_t>(), squared.device_data<int32_t>());
 }
 

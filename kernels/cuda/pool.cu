@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(pool_threads)
 }
 
 template <class Tap, int N>
-__global__ void __launch_bounds__(pool_threads)
+__global__ void __launch_bounds__(pool_threads, 4)
     max_pool_backward_kernel(Geometry g, Elements e, Strides strides, const Lanes<Tap, N>* taps, const Lanes<float, N>* dy,
                              Lanes<float, N>* dx) {
   struct Loaded {
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(pool_threads)
   };
   for_each_element(e, [&](int n, int h, int w, int c, int64_t i) {
     Lanes<float, N> sum = filled<N>(0.0f);
-    for_each_place<4>(
+    for_each_place<sizeof(Tap) == 1 ? 4 : 2>(
         windows_over(g, strides, h, w),
         [&](int p, int q) {
           const int64_t from = output_place(g, n, p, q, c);

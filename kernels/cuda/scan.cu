@@ -40,15 +40,14 @@ void exclusive_scan(const Tensor& counts) {
   const int64_t n = counts.size(), tiles = divide_up(n, scan_tile);
   auto* const data = reinterpret_cast<unsigned*>(counts.device_data<int32_t>());
   if (tiles <= 1) {
-    launch({unsigned(tiles), scan_threads}, scan_tiles_kernel, data, n, nullptr);
+    launch({tiles, scan_threads}, scan_tiles_kernel, data, n, nullptr);
     return;
   }
-  GLIA_CHECK(tiles < (int64_t{1} << 31), "exclusive_scan: {} elements are too many", n);
   const Tensor sums({tiles}, DType::int32, counts.device());
   auto* const starts = reinterpret_cast<unsigned*>(sums.device_data<int32_t>());
-  launch({unsigned(tiles), scan_threads}, tile_sums_kernel, data, n, starts);
+  launch({tiles, scan_threads}, tile_sums_kernel, data, n, starts);
   exclusive_scan(sums);
-  launch({unsigned(tiles), scan_threads}, scan_tiles_kernel, data, n, starts);
+  launch({tiles, scan_threads}, scan_tiles_kernel, data, n, starts);
 }
 
 }  // namespace glia::GPU_NS

@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(sort_threads)
 
 // ---- launchers ----------------------------------------------------------------------------------------------------------------
 
-dim3 blocks_for(int64_t threads) { return unsigned(divide_up(threads, sort_threads)); }
+int64_t blocks_for(int64_t threads) { return divide_up(threads, sort_threads); }
 
 int bits_of(int64_t largest) {
   int bits = 0;
@@ -204,15 +204,15 @@ void sort_in_blocks(const Columns& columns, const Source& source, int n, const f
   int size = 1;
   while (size < n) size *= 2;
   const int in_block = std::min(block_keys / size, columns.count);
-  launch({unsigned(divide_up(columns.count, in_block)), sort_threads}, sort_in_block_kernel<Source>, columns, source, n, size, x,
-         values, indices);
+  launch({divide_up(columns.count, in_block), sort_threads}, sort_in_block_kernel<Source>, columns, source, n, size, x, values,
+         indices);
 }
 
 // The k smallest keys of each column, in no order: (columns, k).
 Tensor select_keys(const KeysOfValues& source, Device device) {
   const Columns& columns = source.columns;
   const int parts = int(std::clamp<int64_t>(132 * 8 / columns.count, 1, divide_up(columns.n, 4 * sort_threads)));
-  const dim3 grid(unsigned(columns.count * parts));
+  const int grid = columns.count * parts;
   const Tensor thresholds = Tensor::zeros({2, columns.count, int64_t(sizeof(Threshold))}, DType::uint8, device);
   const Tensor counts = Tensor::zeros({columns.count, int64_t(sizeof(Counters))}, DType::uint8, device);
   const Tensor selected({columns.count, columns.k}, DType::int64, device);

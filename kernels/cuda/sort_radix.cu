@@ -104,7 +104,7 @@ Tensor radix_sort(const Tensor& keys, int order_bits) {
   GLIA_CHECK(count * n <= INT32_MAX - radix_tile, "sort: {} elements, want fewer than 2^31 on devices", count * n);
   if (keys.size() == 0 || n == 1) return keys;
   const Rows rows{int(n), int(tiles)};
-  const dim3 grid(unsigned(count * tiles));
+  const int64_t grid = count * tiles;
   const Tensor counts({count * digits * tiles}, DType::int32, keys.device());
   auto* const starts = reinterpret_cast<unsigned*>(counts.device_data<int32_t>());
   Tensor from = keys, to(keys.shape(), DType::int64, keys.device());
