@@ -87,6 +87,11 @@ TEST_CASE("files: cut off anywhere (R25)") {
     CAPTURE(name);
     CHECK_NOTHROW(decode_any(name, whole));
     if (name.ends_with(".csv")) continue;  // a table that ends after a line is a good one
+    std::vector<size_t> record_ends{0};  // of an event file: 8 bytes of length, a checksum, the record, a checksum
+    for (uint64_t length = 0; has(name, "tfevents") && record_ends.back() < whole.size();) {
+      std::memcpy(&length, whole.data() + record_ends.back(), sizeof length);
+      record_ends.push_back(record_ends.back() + length + 16);
+    }
     const size_t step = std::max<size_t>(1, whole.size() / 500);
     for (size_t n = 0; n < whole.size(); n += step) {
       CAPTURE(n);
@@ -94,7 +99,9 @@ TEST_CASE("files: cut off anywhere (R25)") {
         size_t records = 0;
         const std::string message =
             message_of([&] { records = decode_events(bytes_of(std::string_view(whole).substr(0, n)), name).size(); });
-        CHECK((message.empty() ? records < 5 : has(message, "cut off") || n == 0));
+        const auto end = std::find(record_ends.begin(), record_ends.end(), n);
+        CHECK(message.empty() == (n > 0 && end != record_ends.end()));
+        CHECK((message.empty() ? records == static_cast<size_t>(end - record_ends.begin()) : has(message, "cut off") || n == 0));
         continue;
       }
       const std::string_view cut = std::string_view(whole).substr(0, n);
@@ -212,6 +219,10 @@ TEST_CASE("zip: hostile archives (R15)") {
   CHECK(has(error(patched(end + 4, "\1")), "several parts"));
   CHECK(has(error(patched(end + 10, "\3")), "missing"));
   CHECK(has(error(patched(end + 10, "\1")), "after the last entry"));
+  // A byte more than the stream of the first member needs, with sizes and places that fit.
+  std::string longer = good;
+  for (const size_t at : {size_t{18}, first + 20, second + 42, end + 16}) ++longer[at];
+  CHECK(has(error(longer.insert(good.find("PK\x03\x04", 1), "?")), "does not decode to its 2000 bytes"));
   ZipLimits limits;
   limits.entries = 2;
   CHECK(error(good, limits) == "");
@@ -264,6 +275,8 @@ TEST_CASE("zip: Zip64 end records") {
     bad[at] = static_cast<char>(bad[at] ^ 0x40);
     CHECK_THROWS_AS(ZipFile(bytes_of(bad), "x"), DataError);
   }
+  const std::string brief = good.substr(0, end) + end64.substr(0, 48) + locator + tail;  // a record without its last number
+  CHECK(has(message_of([&] { ZipFile(bytes_of(brief), "x"); }), "Zip64 end record is not where it says"));
 }
 
 TEST_CASE("npy: round trips and headers") {
@@ -306,6 +319,8 @@ TEST_CASE("npy: round trips and headers") {
   CHECK(has(error(type + "'shape': (3 3), }", 6), "missing"));
   CHECK(has(error(type + "'shape': (99999999999999999999,), }", 6), "no number"));
   CHECK(has(error(type + "'shape': (9223372036854775807,9223372036854775807,9223372036854775807), }", 6), "6 bytes of data"));
+  // 2 (2^62 + 1) (2^62 + 3) is 6 modulo 2^64.
+  CHECK(has(error(type + "'shape': (4611686018427387905,4611686018427387907), }", 6), "6 bytes of data"));
   CHECK(has(error(type + "'shape': (9223372036854775807,0), }", 0), "too many elements"));
   CHECK(has(error(type + "'shape': (1,1,1,1,1,1,1), }", 2), "at most 6"));
   CHECK(has(error(type + "'shape': (3,), 'x': 1}", 6), "unexpected key"));
@@ -406,10 +421,17 @@ TEST_CASE("tensorboard: a run's file, and a disk that fills") {
   CHECK(events[2].scalars[1] == std::pair<std::string, float>{"lr", 1e-3f});
   CHECK(events[1].wall_time > 1.7e9);
   CHECK_THROWS_AS(EventWriter(folder / "none"), IoError);
-  Event negative;
-  negative.step = -5;
-  const std::string bytes = encode_event(negative);
-  CHECK(decode_events(bytes_of(bytes), "x")[0].step == -5);
+  for (const int64_t step : {int64_t{-5}, int64_t{127}, int64_t{128}, int64_t{16'384}, int64_t{1} << 40}) {
+    Event event;
+    event.step = step;
+    std::string bytes = encode_event(event);
+    CHECK(decode_events(bytes_of(bytes), "x")[0].step == step);
+    for (char& c : bytes) {
+      c ^= 4;
+      CHECK_THROWS_AS(decode_events(bytes_of(bytes), "x"), DataError);
+      c ^= 4;
+    }
+  }
 }
 
 TEST_CASE("csv: forms that are read") {
@@ -429,6 +451,7 @@ TEST_CASE("csv: forms that are read") {
   CHECK(read("\n\"a\"\t\"b\"\n\"1\"\t\"x y\"\n2\t\"\"") == want);
   CHECK(read(" a , b\n1,x y\n2,\n") == want);
   CHECK(read("a;\"b,c,d\"\n1;2\n") == Rows{{"a", "b,c,d"}, {"1", "2"}});
+  CHECK(read("a,b;c\n1,2\n") == Rows{{"a", "b;c"}, {"1", "2"}});  // as many of each: the comma
   CHECK(read("a,b\n\"1 \"\"q\"\" \",\"two\nlines\"\n\"\"\"\",\"\"\"\"\"\"\n") ==
         Rows{{"a", "b"}, {"1 \"q\" ", "two\nlines"}, {"\"", "\"\""}});
   CHECK(read("a\n1\n") == Rows{{"a"}, {"1"}});
@@ -546,6 +569,12 @@ TEST_CASE("sartorius: faults name file, line, image and cause (R34)") {
   CHECK(faults.count("wrong id") == 1);
   CHECK(faults.count("damaged CSV") == 1);
   CHECK(d.samples.at(0).instances.size() == 2);
+  for (const auto& [rows, empty] : {std::pair{"a,1 2,4,4,x\na,,4,4,x\n", 1}, {"a,,4,4,x\na,,4,4,x\n", 2}, {"a,,4,4,x\n", 0}}) {
+    write_file(folder / "train.csv", std::string(sartorius_header) + rows);  // an image's only row may be empty
+    Faults found;
+    read_sartorius(folder / "train.csv", found);
+    CHECK(found.count("empty mask") == empty);
+  }
 }
 
 TEST_CASE("sartorius: what is written comes back") {

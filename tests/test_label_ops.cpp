@@ -143,6 +143,7 @@ TEST_CASE("peaks: spacing, threshold, border, flat images") {
   CHECK(peak_local_max(x, {.min_distance = 3}).dim(0) == 1);
   CHECK(peak_local_max(x, {.min_distance = 1, .exclude_border = false, .use_threshold = true, .threshold = 5.5f}).dim(0) == 2);
   CHECK(peak_local_max(Tensor::full({4, 4}, 3), near).dim(0) == 0);
+  CHECK(peak_local_max(Tensor::from<float>({1, 6}, {5, 0, 0, 0, 0, 6}), far).dim(0) == 2);  // one row, 5 columns apart
   Tensor plateau = Tensor::zeros({9, 9});  // both pixels are maxima: spacing keeps the first
   plateau.data<float>()[4 * 9 + 4] = plateau.data<float>()[4 * 9 + 5] = 2;
   CHECK(peak_local_max(plateau, near).dim(0) == 2);

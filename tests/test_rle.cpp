@@ -100,6 +100,8 @@ TEST_CASE("broken run lengths say what is wrong") {
                        DataError);
   CHECK_THROWS_WITH_AS(pairs("3 4 5 2"), "run lengths: pair 2 '5 2' overlaps the pair before it, which ends at pixel 6",
                        DataError);
+  CHECK_THROWS_WITH_AS(pairs("3 4 6 2"), "run lengths: pair 2 '6 2' overlaps the pair before it, which ends at pixel 6",
+                       DataError);  // by one pixel
   CHECK_THROWS_WITH_AS(pairs("9 2 3 2"),
                        "run lengths: pair 2 '3 2' comes after a pair that starts later; want ascending starts (row-major order)",
                        DataError);

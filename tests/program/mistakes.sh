@@ -7,8 +7,8 @@ SMALL=(--set model.base_channels=8 --set model.depth=2 --set data.image_size=32 
 # usage and configuration: 2
 expect 2 "did you mean 'train'" "$GLIA" trian
 expect 2 "did you mean '--data'" "$GLIA" train unet --dta cells --out run
-expect 2 "" "$GLIA" train unet --data cells
-expect 2 "solver.lr" "$GLIA" train unet --data cells --out run --set solver.lrr=1
+expect 2 "--out is required" "$GLIA" train unet --data cells
+expect 2 "did you mean solver.lr?" "$GLIA" train unet --data cells --out run --set solver.lrr=1
 expect 2 "solver.lr" "$GLIA" train unet --data cells --out run --set solver.lr=fast
 expect 2 "batch_size" "$GLIA" train unet --data cells --out run --set solver.batch_size=0
 expect 2 "val_fraction" "$GLIA" train unet --data cells --out run --set data.val_fraction=1
@@ -24,7 +24,7 @@ mkdir found && echo '[]' >found/predictions.json
 expect 2 "--images" "$GLIA" show found --out p
 expect 2 "detections" "$GLIA" bench step unet --size 64x64 --batch 1 --detections 5
 expect 2 "--max-detections" "$GLIA" evaluate --truth cells --pred cells/labels --max-detections 10,1,100
-expect 2 "" "$GLIA" synth --out x --size 0x5
+expect 2 "want HxW" "$GLIA" synth --out x --size 0x5
 expect 2 "style" "$GLIA" synth --out x --style brightfield
 printf '[solver]\nlr = "high"\n' >bad.toml
 expect 2 "bad.toml:2" "$GLIA" train bad.toml --data cells --out run
@@ -44,10 +44,10 @@ expect 6 "solver.batch_size" env GLIA_EMULATE=1 "$GLIA" train unet --data cells 
 absent run x
 
 # data: 3
-expect 3 "" "$GLIA" check-data nowhere
+expect 3 "no such file or folder" "$GLIA" check-data nowhere
 mkdir empty
 expect 3 "layout coco" "$GLIA" convert cells x.json --from coco
-expect 3 "empty" "$GLIA" train unet --data empty --out run "${SMALL[@]}"
+expect 3 "an empty folder" "$GLIA" train unet --data empty --out run "${SMALL[@]}"
 cp -r cells damaged
 head -c 100 cells/train/"$(ls cells/train | head -1)" >damaged/train/"$(ls cells/train | head -1)"
 expect 3 "$(ls cells/train | head -1)" "$GLIA" check-data damaged
@@ -64,7 +64,7 @@ expect 3 "not one instance" "$GLIA" train unet --data noann --out run "${SMALL[@
 echo junk >junk.safetensors
 expect 3 "junk.safetensors" "$GLIA" predict junk.safetensors --images cells --out p
 expect 3 "a folder" "$GLIA" inspect cells
-expect 3 "" "$GLIA" inspect junk.safetensors
+expect 3 "not a valid safetensors file" "$GLIA" inspect junk.safetensors
 expect 2 "cells/checkpoints/best.safetensors" "$GLIA" predict cells --images cells --out p
 expect 4 "no.safetensors" "$GLIA" predict no.safetensors --images cells --out p
 absent p
