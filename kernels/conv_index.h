@@ -151,22 +151,25 @@ struct TileOrder {
 
 // Which tile sizes a product takes: the smallest estimate of time, which is that of the busiest multiprocessor: how many tiles it
 // gets, times a tile's arithmetic. The number of multiprocessors is an H200's on every device, so that every device gives the
-// same bits.
+// same bits; one whose blocks get too little shared memory for a tile does without that tile.
 constexpr int64_t multiprocessors = 132;
 struct TileShape {
   int rows, columns;
   int resident;       // blocks on a multiprocessor at once
   double efficiency;  // of its inner loop, relative to the others
+  size_t shared_bytes = 0;
 };
-inline size_t choose_tile(std::span<const TileShape> shapes, int64_t rows, int64_t columns, int64_t batch) {
-  size_t best = 0;
+inline size_t choose_tile(std::span<const TileShape> shapes, int64_t rows, int64_t columns, int64_t batch,
+                          size_t shared_bytes = SIZE_MAX) {
+  size_t best = shapes.size();
   double best_time = 0;
   for (size_t i = 0; i < shapes.size(); ++i) {
     const TileShape& t = shapes[i];
     const int64_t tiles = (rows + t.rows - 1) / t.rows * ((columns + t.columns - 1) / t.columns) * batch;
     const double time = double((tiles + multiprocessors - 1) / multiprocessors) * t.rows * t.columns / t.efficiency;
-    if (i == 0 || time < best_time) best = i, best_time = time;
+    if (t.shared_bytes <= shared_bytes && (best == shapes.size() || time < best_time)) best = i, best_time = time;
   }
+  GLIA_CHECK(best < shapes.size(), "convolution: no tile fits into {} bytes of shared memory", shared_bytes);
   return best;
 }
 

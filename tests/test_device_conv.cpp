@@ -224,8 +224,10 @@ TEST_CASE("conv_index: plans of sums and tiles") {
       CHECK((plan.parts == 1 || int64_t(plan.parts - 1) * plan.steps < steps));
       CHECK((plan.parts == 1 || tiles * plan.parts <= multiprocessors * 2));
     }
-  constexpr TileShape shapes[] = {{256, 128, 1, 1.05}, {128, 128, 2, 1}, {64, 64, 4, 0.7}, {128, 32, 2, 0.65}};
+  constexpr TileShape shapes[] = {
+      {256, 128, 1, 1.05, 144 * 1024}, {128, 128, 2, 1, 96 * 1024}, {64, 64, 4, 0.7}, {128, 32, 2, 0.65}};
   CHECK(choose_tile(shapes, 1 << 20, 256, 1) == 0);
+  CHECK(choose_tile(shapes, 1 << 20, 256, 1, 99 * 1024) == 1);
   CHECK(choose_tile(shapes, 1 << 20, 20, 1) == 3);
   CHECK(choose_tile(shapes, 2048, 512, 1) == 2);
 }

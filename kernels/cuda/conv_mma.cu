@@ -19,7 +19,9 @@ constexpr TileShape pixel_shapes[] = {shape_of<Large>(1), shape_of<Medium>(0.85)
 
 template <Arithmetic arithmetic>
 constexpr Products products{
-    [](const TapProduct& p) { run_tap_product<arithmetic, Huge, Large, Medium, Small, Narrow>(p, tap_shapes); },
+    [](const TapProduct& p, Device device) {
+      run_tap_product<arithmetic, Huge, Large, Medium, Small, Narrow>(p, device, tap_shapes);
+    },
     [](PixelProduct p, const Tensor& dw) { run_pixel_product<arithmetic, Large, Medium, Small>(p, dw, pixel_shapes); }};
 
 const Products& by_precision() {

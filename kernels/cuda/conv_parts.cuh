@@ -66,7 +66,7 @@ struct PixelProduct {
 
 // How the products are done by one arithmetic (conv_simt.cu, conv_mma.cu).
 struct Products {
-  void (*taps)(const TapProduct&);
+  void (*taps)(const TapProduct&, Device);
   void (*pixels)(PixelProduct, const Tensor& dw);
 };
 bool products_apply(const ConvGeometry& g);
@@ -76,6 +76,7 @@ void product_data_gradient(const Products& by, const ConvGeometry& g, const Tens
                            const Tensor& dx);
 void product_weight_gradient(const Products& by, const ConvGeometry& g, const Tensor& x, const Tensor& dy, const Tensor& dw);
 
+size_t shared_limit(Device device);  // bytes of shared memory that a block may have
 // The tile that tests force, of those an arithmetic has; -1: by shape (conv.cu).
 int forced_tile();
 

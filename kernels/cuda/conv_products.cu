@@ -1,6 +1,7 @@
 // A convolution's passes as the products of conv_parts.cuh: operands brought into the form that the kernels copy 16 bytes at a
 // time (copied only where the channels of a group are no multiple of 4, or an address is none of 16), and filters turned round
 // for the data gradient.
+#include "gpu/runtime.h"
 #include "kernels/cuda/conv_parts.cuh"
 
 namespace glia::GPU_NS {
@@ -94,6 +95,15 @@ bool is_pixel_shuffle(const ConvGeometry& g) {
 
 }  // namespace
 
+size_t shared_limit(Device device) {
+  static const size_t bytes = [&] {  // of the process's one device
+    gpu::Properties properties;
+    check(runtime_of(device).properties(device.index, properties), device);
+    return properties.shared_per_block;
+  }();
+  return bytes;
+}
+
 // Sizes that 32-bit indices reach even for padded channels, taps that the masks hold; and groups that fill some of a tile.
 bool products_apply(const ConvGeometry& g) {
   constexpr int64_t most = int64_t{1} << 31;
@@ -124,7 +134,7 @@ void product_forward(const Products& by, const ConvGeometry& geometry, const Ten
                .out_w = int(g.q)};
   p.grids[0] = forward_grid(g);
   set_result(p, e, y, g.k_group());
-  by.taps(p);
+  by.taps(p, y.device());
 }
 
 void product_data_gradient(const Products& by, const ConvGeometry& geometry, const Tensor& dy, const Tensor& w,
@@ -157,7 +167,7 @@ void product_data_gradient(const Products& by, const ConvGeometry& geometry, con
     p.columns *= p.classes;
     p.classes = 1;
   }
-  by.taps(p);
+  by.taps(p, dx.device());
 }
 
 void product_weight_gradient(const Products& by, const ConvGeometry& geometry, const Tensor& x, const Tensor& dy,

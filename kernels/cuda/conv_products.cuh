@@ -23,6 +23,48 @@ __device__ __forceinline__ void store(float* to, const float (&v)[W]) {
   }
 }
 
+// Where the sums of a block's tile go, with what TapProduct's epilogue does to them.
+struct TapResults {
+  const TapProduct& p;
+  const TapGrid& grid;
+  int group, rows, row0, column0;
+
+  template <int W>
+  __device__ __forceinline__ void operator()(int row, int column, const float (&sums)[W]) const {
+    row += row0, column += column0;
+    if (row >= rows || column >= p.columns) return;
+    int n, i, j;
+    grid.order.decode(row, n, i, j);
+    i = i * p.out_step_h + grid.phase_h, j = j * p.out_step_w + grid.phase_w;
+    if (p.vectors) {  // then all W exist and are of one class
+      const int to = place_of(n, i, j, column);
+      float values[W];
+      GPU_UNROLL
+      for (int k = 0; k < W; ++k) values[k] = finish(p.epilogue, sums[k], column + k, to + k);
+      store(p.d + to, values);
+      return;
+    }
+    GPU_UNROLL
+    for (int k = 0; k < W; ++k) {
+      int channel = column + k;
+      if (channel >= p.columns) return;
+      const int to = place_of(n, i, j, channel);
+      p.d[to] = finish(p.epilogue, sums[k], channel, to);
+    }
+  }
+
+  // The element of d for a column of pixel (n, i, j); the column's number becomes the channel's.
+  __device__ __forceinline__ int place_of(int n, int i, int j, int& column) const {
+    if (p.columns != p.channels) {
+      const int of_class = column / p.channels, down = of_class / p.out_step_w;
+      column -= of_class * p.channels;
+      i += down, j += of_class - down * p.out_step_w;
+    }
+    column += group * p.channels;
+    return ((n * p.out_h + i) * p.out_w + j) * p.groups * p.channels + column;
+  }
+};
+
 // blockIdx.x is a tile, blockIdx.z a class of a group. Rows are pixels, columns output channels, the inner dimension is
 // InnerPlace's.
 template <Arithmetic arithmetic, class T>
@@ -73,42 +115,10 @@ __global__ void __launch_bounds__(T::threads, T::resident) tap_product_kernel(GL
     }
     place.advance(inner_step, width, grid.rows.count, grid.columns.count);
   };
-  WarpTile<arithmetic, Layout::inner_fastest, T> warp(static_cast<int>(threadIdx.x));
+  WarpTile<arithmetic, Layout::inner_fastest, T> warp(int(threadIdx.x));
   run_stages<T>(gpu::dynamic_shared<typename T::Shared>(), warp, inner_steps(p.inner, taps, inner_step), copy);
 
-  const int out_pixel = p.groups * p.channels;
-  warp.for_each([&]<int W>(int row, int column, const float(&sums)[W]) {
-    const int m = row0 + row;
-    column += column0;
-    if (m >= rows || column >= p.columns) return;
-    int n, i, j;
-    grid.order.decode(m, n, i, j);
-    i = i * p.out_step_h + grid.phase_h, j = j * p.out_step_w + grid.phase_w;
-    const auto place_of = [&](int& channel) {  // of a column's number; gives the channel's instead
-      int down = 0, across = 0;
-      if (p.columns != p.channels) {
-        across = channel / p.channels, channel -= across * p.channels;
-        down = across / p.out_step_w, across -= down * p.out_step_w;
-      }
-      channel += group * p.channels;
-      return ((n * p.out_h + i + down) * p.out_w + j + across) * out_pixel + channel;
-    };
-    if (p.vectors) {  // then all W exist and are of one class
-      const int to = place_of(column);
-      float values[W];
-      GPU_UNROLL
-      for (int k = 0; k < W; ++k) values[k] = finish(p.epilogue, sums[k], column + k, to + k);
-      store(p.d + to, values);
-      return;
-    }
-    GPU_UNROLL
-    for (int k = 0; k < W; ++k) {
-      int channel = column + k;
-      if (channel >= p.columns) return;
-      const int to = place_of(channel);
-      p.d[to] = finish(p.epilogue, sums[k], channel, to);
-    }
-  });
+  warp.for_each(TapResults{p, grid, group, rows, row0, column0});
 }
 
 // blockIdx.x is a tile, blockIdx.y a part of the pixels, blockIdx.z a group. Rows are channels of dy, columns (tap, channel of x)
@@ -174,12 +184,12 @@ __global__ void __launch_bounds__(T::threads, T::resident) pixel_product_kernel(
 
 template <class T>
 constexpr TileShape shape_of(double efficiency) {
-  return {T::rows, T::columns, T::resident, efficiency};
+  return {T::rows, T::columns, T::resident, efficiency, sizeof(typename T::Shared)};
 }
 
-inline size_t pick_tile(std::span<const TileShape> shapes, int64_t rows, int64_t columns, int64_t batch) {
+inline size_t pick_tile(std::span<const TileShape> shapes, int64_t rows, int64_t columns, int64_t batch, Device device) {
   const int forced = forced_tile();
-  return forced >= 0 ? size_t(forced) % shapes.size() : choose_tile(shapes, rows, columns, batch);
+  return forced >= 0 ? size_t(forced) % shapes.size() : choose_tile(shapes, rows, columns, batch, shared_limit(device));
 }
 
 // Calls f with the index-th of the types.
@@ -190,13 +200,13 @@ void with_type(size_t index, F&& f) {
 }
 
 template <Arithmetic arithmetic, class... T>
-void run_tap_product(const TapProduct& p, std::span<const TileShape> shapes) {
+void run_tap_product(const TapProduct& p, Device device, std::span<const TileShape> shapes) {
   int64_t rows = 0, most = 0;
   for (int i = 0; i < p.classes; ++i) {
     const int64_t of_class = int64_t(p.images) * p.grids[i].p * p.grids[i].q;
     rows += of_class, most = std::max(most, of_class);
   }
-  const size_t tile = pick_tile(shapes, rows, p.columns, p.groups);
+  const size_t tile = pick_tile(shapes, rows, p.columns, p.groups, device);
   const int64_t tiles = divide_up(most, shapes[tile].rows) * divide_up(p.columns, shapes[tile].columns);
   const dim3 grid(unsigned(tiles), 1, unsigned(p.classes * p.groups));
   with_type<T...>(tile, [&]<class One>() {
@@ -208,7 +218,7 @@ template <Arithmetic arithmetic, class... T>
 void run_pixel_product(PixelProduct p, const Tensor& dw, std::span<const TileShape> shapes) {
   const int64_t columns = int64_t(p.down.count) * p.across.count * p.inner;
   if (dw.size() == 0) return;
-  const size_t tile = pick_tile(shapes, p.rows, columns, p.groups);
+  const size_t tile = pick_tile(shapes, p.rows, columns, p.groups, dw.device());
   const int64_t tiles = divide_up(p.rows, shapes[tile].rows) * divide_up(columns, shapes[tile].columns);
   const SplitPlan plan = split_plan(tiles * p.groups, shapes[tile].resident, divide_up(p.pixels, inner_step));
   Tensor partial = dw;

@@ -15,7 +15,7 @@ constexpr TileShape tap_shapes[] = {shape_of<Large>(1), shape_of<Small>(0.8), sh
 constexpr TileShape pixel_shapes[] = {shape_of<Large>(1), shape_of<Small>(0.8)};
 
 constexpr Products products{
-    [](const TapProduct& p) { run_tap_product<Arithmetic::fma, Large, Small, Narrow>(p, tap_shapes); },
+    [](const TapProduct& p, Device device) { run_tap_product<Arithmetic::fma, Large, Small, Narrow>(p, device, tap_shapes); },
     [](PixelProduct p, const Tensor& dw) { run_pixel_product<Arithmetic::fma, Large, Small>(p, dw, pixel_shapes); }};
 
 }  // namespace
