@@ -27,6 +27,16 @@ __global__ void no_barrier_in_loop(float* y) {
   }
 }
 
+constexpr Lines kReaderWrites{__LINE__ + 5, __LINE__ + 6};
+__global__ void reader_writes(float* y) {
+  GPU_SHARED(float, s);
+  if (threadIdx.x == 0) s = 1;
+  __syncthreads();
+  const float v = s;
+  if (threadIdx.x == 63) s = v + 1;
+  y[threadIdx.x] = v;
+}
+
 constexpr Lines kPlainSum{__LINE__ + 1, __LINE__ + 1};
 __global__ void plain_sum(float* y) { y[0] += 1; }
 
@@ -140,6 +150,7 @@ const std::vector<Race>& races() {
   static const std::vector<Race> all{
       {"no barrier", run_race<no_barrier, 1, 64>, kNoBarrier},
       {"no barrier in a loop", run_race<no_barrier_in_loop, 1, 64>, kNoBarrierInLoop},
+      {"one of the readers writes", run_race<reader_writes, 1, 64>, kReaderWrites},
       {"a sum that is not atomic", run_race<plain_sum, 2, 1>, kPlainSum},
       {"atomic and plain", run_race<atomic_and_plain, 1, 2>, kAtomicAndPlain},
       {"no warp barrier", run_race<no_warp_barrier, 1, 32>, kNoWarpBarrier},
