@@ -140,6 +140,10 @@ GLIA_DECLARE_DEVICE_CONVOLUTIONS
 }
 #undef GLIA_DECLARE_DEVICE_CONVOLUTIONS
 
+namespace cudnn {
+const DeviceConvAlgorithm& conv_algorithm();  // applicable where the library can be opened (GLIA_WITH_CUDNN)
+}
+
 namespace onednn {
 Conv2d::Forward conv2d;
 Conv2d::Backward conv2d_backward;
