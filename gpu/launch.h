@@ -2,11 +2,11 @@
 // Starting a kernel. Included by gpu/gpu.h.
 #include <cstddef>
 #include <type_traits>
+#include <utility>
 
 #if defined(__CUDACC__)
 #include <map>
 #include <mutex>
-#include <utility>
 #endif
 
 #if GPU_EMULATED
@@ -21,7 +21,7 @@ struct Extent {
   Extent(dim3 size_) : size(size_) {}
   template <class Integer>
     requires std::is_integral_v<Integer>
-  Extent(Integer n) : size(n >= 0 && static_cast<unsigned long long>(n) <= ~0u ? static_cast<unsigned>(n) : ~0u) {}
+  Extent(Integer n) : size(std::in_range<unsigned>(n) ? static_cast<unsigned>(n) : ~0u) {}
 
   dim3 size;
 };

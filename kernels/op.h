@@ -102,6 +102,12 @@ struct Variants {
 #define GLIA_CUDA(body) nullptr
 #endif
 
+#if defined(GLIA_WITH_CUDNN)
+#define GLIA_CUDNN_SLOT(body) body
+#else
+#define GLIA_CUDNN_SLOT(body) nullptr
+#endif
+
 #if defined(GLIA_WITH_ONEDNN)
 #define GLIA_ONEDNN(body) body
 #else

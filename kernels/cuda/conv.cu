@@ -18,8 +18,15 @@ constexpr DeviceConvAlgorithm algorithms[] = {
 std::atomic<const DeviceConvAlgorithm*> forced{nullptr};
 std::atomic<int> tile_forced{-1};
 
+// On a GPU cuDNN comes first unless --kernels hand: until hand-written ones are measured to win there.
 const DeviceConvAlgorithm& choose(const ConvGeometry& g, ConvPass pass) {
-  if (const DeviceConvAlgorithm* wanted = forced.load(); wanted && wanted->applicable(g, pass)) return *wanted;
+  if (const DeviceConvAlgorithm* wanted = forced.load()) {
+    if (wanted->applicable(g, pass)) return *wanted;
+  } else {
+#if !GPU_EMULATED && defined(GLIA_WITH_CUDNN)
+    if (kernel_choice() != KernelChoice::hand && cudnn::conv_algorithm().applicable(g, pass)) return cudnn::conv_algorithm();
+#endif
+  }
   return *std::find_if(std::begin(algorithms), std::end(algorithms), [&](const auto& a) { return a.applicable(g, pass); });
 }
 

@@ -15,9 +15,9 @@ namespace glia::cudnn {
   X(cudnnCreateFilterDescriptor) X(cudnnSetFilter4dDescriptor) X(cudnnDestroyFilterDescriptor)                        \
   X(cudnnCreateConvolutionDescriptor) X(cudnnSetConvolution2dDescriptor) X(cudnnDestroyConvolutionDescriptor)         \
   X(cudnnSetConvolutionMathType) X(cudnnSetConvolutionGroupCount)                                                     \
-  X(cudnnFindConvolutionForwardAlgorithmEx) X(cudnnConvolutionForward)                                                \
-  X(cudnnFindConvolutionBackwardDataAlgorithmEx) X(cudnnConvolutionBackwardData)                                      \
-  X(cudnnFindConvolutionBackwardFilterAlgorithmEx) X(cudnnConvolutionBackwardFilter)                                  \
+  X(cudnnGetConvolutionForwardAlgorithm_v7) X(cudnnConvolutionForward)                                                \
+  X(cudnnGetConvolutionBackwardDataAlgorithm_v7) X(cudnnConvolutionBackwardData)                                      \
+  X(cudnnGetConvolutionBackwardFilterAlgorithm_v7) X(cudnnConvolutionBackwardFilter)                                  \
   X(cudnnAddTensor) X(cudnnCreateOpTensorDescriptor) X(cudnnSetOpTensorDescriptor) X(cudnnOpTensor)                   \
   X(cudnnCreateActivationDescriptor) X(cudnnSetActivationDescriptor) X(cudnnActivationForward)
 

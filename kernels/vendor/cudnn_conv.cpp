@@ -1,5 +1,5 @@
-// Convolutions by cuDNN 9, as one more algorithm of the CUDA bodies: NHWC and KRSC are layouts it knows. Its own algorithm is the
-// fastest deterministic one by its measurement at a shape's first use, remembered for the process.
+// Convolutions by cuDNN 9, as one more algorithm of the CUDA bodies: NHWC and KRSC are layouts it knows. Which of its own algorithms runs
+// is what its heuristic puts first among the deterministic ones, so that two runs on one machine give the same bits; remembered by shape.
 #include <algorithm>
 #include <array>
 #include <map>
@@ -79,18 +79,17 @@ Key key_of(const ConvGeometry& g, ConvPass pass) {
           g.dilation[1], g.groups, static_cast<int64_t>(pass), static_cast<int64_t>(precision())};
 }
 
-// The choice for this shape; find(results, workspace) measures when it is asked for the first time.
-template <class Performance, class Find>
-Choice choose(const ConvGeometry& g, ConvPass pass, Device device, const Find& find) {
+// The choice for this shape; rank(results) fills in cuDNN's order, best first, and gives their number.
+template <class Performance, class Rank>
+Choice choose(const ConvGeometry& g, ConvPass pass, const Rank& rank) {
   static std::mutex mutex;
   static std::map<Key, Choice> known;
   const std::lock_guard lock(mutex);
   const Key key = key_of(g, pass);
   if (const auto it = known.find(key); it != known.end()) return it->second;
   std::array<Performance, 12> results;
-  const Tensor workspace({static_cast<int64_t>(most_workspace)}, DType::uint8, device);
-  const int count = find(std::span(results), workspace);
-  for (int i = 0; i < count; ++i) {  // fastest first
+  const int count = rank(std::span(results));
+  for (int i = 0; i < count; ++i) {
     const Performance& r = results[static_cast<size_t>(i)];
     if (r.status == CUDNN_STATUS_SUCCESS && r.determinism == CUDNN_DETERMINISTIC && r.memory <= most_workspace)
       return known[key] = {static_cast<int>(r.algo), r.memory, r.mathType};
@@ -140,11 +139,10 @@ bool applicable(const ConvGeometry& g, ConvPass) {
 void forward(const ConvGeometry& g, const Tensor& x, const Tensor& w, const ConvEpilogue& epilogue, const Tensor& y) {
   const Descriptors d(g);
   const cudnnHandle_t handle = library()->handle;
-  const Choice choice = choose<cudnnConvolutionFwdAlgoPerf_t>(g, ConvPass::forward, x.device(), [&](auto results, const Tensor& space) {
+  const Choice choice = choose<cudnnConvolutionFwdAlgoPerf_t>(g, ConvPass::forward, [&](auto results) {
     int count = 0;
-    GLIA_CUDNN(cudnnFindConvolutionForwardAlgorithmEx(handle, d.image, x.raw(), d.filter, w.raw(), d.conv, d.result, y.raw(),
-                                                      narrow(std::ssize(results)), &count, results.data(), space.raw(),
-                                                      space.bytes()));
+    GLIA_CUDNN(cudnnGetConvolutionForwardAlgorithm_v7(handle, d.image, d.filter, d.conv, d.result, narrow(std::ssize(results)), &count,
+                                                      results.data()));
     return count;
   });
   GLIA_CUDNN(cudnnSetConvolutionMathType(d.conv, choice.math));
@@ -159,14 +157,12 @@ void forward(const ConvGeometry& g, const Tensor& x, const Tensor& w, const Conv
 void data_gradient(const ConvGeometry& g, const Tensor& dy, const Tensor& w, const ConvEpilogue& epilogue, const Tensor& dx) {
   const Descriptors d(g);
   const cudnnHandle_t handle = library()->handle;
-  const Choice choice =
-      choose<cudnnConvolutionBwdDataAlgoPerf_t>(g, ConvPass::data_gradient, dy.device(), [&](auto results, const Tensor& space) {
-        int count = 0;
-        GLIA_CUDNN(cudnnFindConvolutionBackwardDataAlgorithmEx(handle, d.filter, w.raw(), d.result, dy.raw(), d.conv, d.image,
-                                                               dx.raw(), narrow(std::ssize(results)), &count, results.data(),
-                                                               space.raw(), space.bytes()));
-        return count;
-      });
+  const Choice choice = choose<cudnnConvolutionBwdDataAlgoPerf_t>(g, ConvPass::data_gradient, [&](auto results) {
+    int count = 0;
+    GLIA_CUDNN(cudnnGetConvolutionBackwardDataAlgorithm_v7(handle, d.filter, d.result, d.conv, d.image, narrow(std::ssize(results)),
+                                                           &count, results.data()));
+    return count;
+  });
   GLIA_CUDNN(cudnnSetConvolutionMathType(d.conv, choice.math));
   const Tensor space = workspace_of(choice, dy.device());
   const float one = 1, zero = 0;
@@ -179,14 +175,12 @@ void data_gradient(const ConvGeometry& g, const Tensor& dy, const Tensor& w, con
 void weight_gradient(const ConvGeometry& g, const Tensor& x, const Tensor& dy, const Tensor& dw) {
   const Descriptors d(g);
   const cudnnHandle_t handle = library()->handle;
-  const Choice choice =
-      choose<cudnnConvolutionBwdFilterAlgoPerf_t>(g, ConvPass::weight_gradient, x.device(), [&](auto results, const Tensor& space) {
-        int count = 0;
-        GLIA_CUDNN(cudnnFindConvolutionBackwardFilterAlgorithmEx(handle, d.image, x.raw(), d.result, dy.raw(), d.conv, d.filter,
-                                                                 dw.raw(), narrow(std::ssize(results)), &count, results.data(),
-                                                                 space.raw(), space.bytes()));
-        return count;
-      });
+  const Choice choice = choose<cudnnConvolutionBwdFilterAlgoPerf_t>(g, ConvPass::weight_gradient, [&](auto results) {
+    int count = 0;
+    GLIA_CUDNN(cudnnGetConvolutionBackwardFilterAlgorithm_v7(handle, d.image, d.result, d.conv, d.filter, narrow(std::ssize(results)),
+                                                             &count, results.data()));
+    return count;
+  });
   GLIA_CUDNN(cudnnSetConvolutionMathType(d.conv, choice.math));
   const Tensor space = workspace_of(choice, x.device());
   const float one = 1, zero = 0;
