@@ -15,7 +15,10 @@ std::vector<OpCase> product_cases() {
   cases.push_back(op_case("transposed, in fours", Matmul{.transpose_a = true}, {normal({50, 72}), normal({50, 80})}));
   cases.push_back(
       op_case("both transposed", Matmul{.transpose_a = true, .transpose_b = true}, {normal({33, 65}), normal({17, 33})}));
+  cases.push_back(op_case("along the inner index, in fours", Linear{}, {normal({72, 48}), normal({40, 48}), absent()}));
   cases.push_back(op_case("many large products", Matmul{}, {normal({16, 250, 20}), normal({16, 20, 230})}));
+  cases.push_back(op_case("many large products", Matmul{.transpose_b = true}, {normal({16, 252, 8}), normal({16, 230, 8})}));
+  cases.push_back(op_case("many large products", Matmul{.transpose_a = true}, {normal({16, 8, 252}), normal({16, 8, 230})}));
   return cases;
 }
 

@@ -1,4 +1,5 @@
-// c = a b. A block computes a tile of c; slices of a and b come into shared memory as gemm_tile.cuh says.
+// c = a b. A block computes a tile of c; slices of a and b come into shared memory as gemm_tile.cuh says;
+// a product of few columns is computed as the transpose of one of few rows.
 //
 //   exact float32   a thread computes TM x TN of the tile in registers, bound by the FMA pipes:
 //                   large tile 128x128, 8x8 a thread        medium 64x64, 8x4        thin 16x64, 2x4, for few rows
@@ -15,10 +16,11 @@ namespace {
 
 template <int BM_, int BN_, int BK_, int TM_, int TN_, int Stages>
 struct Tile {
-  static constexpr int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_, stages = Stages, pad = 4;
+  static constexpr int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_, stages = Stages;
   static constexpr int columns = BN / TN, threads = BM / TM * columns;
   static constexpr int VM = TM < 4 ? TM : 4, VN = TN < 4 ? TN : 4;  // neighbours that one load of shared memory brings
-  using Shared = GemmSlices<BM, BN, BK, stages, pad>;
+  using LayoutA = SliceLayout<BM, BK, false, 4>;
+  using LayoutB = SliceLayout<BN, BK, false, 4>;
 };
 
 template <int V>
@@ -41,14 +43,14 @@ __global__ void __launch_bounds__(T::threads, T::BM == 128 ? 2 : 4) gemm_kernel(
   const auto row = [&](int i) { return i / VM * (BM * VM / TM) + ty * VM + i % VM; };
   const auto column = [&](int j) { return j / VN * (BN * VN / TN) + tx * VN + j % VN; };
   float sums[TM][TN] = {};
-  for_each_slice<T>(t, p, [&](const auto& sa, const auto& sb) {
+  for_each_slice<T>(t, p, [&](const float* sa, const float* sb) {
     GPU_UNROLL
     for (int k = 0; k < T::BK; ++k) {
       float a[TM], b[TN];
       GPU_UNROLL
-      for (int i = 0; i < TM; i += VM) load_neighbours<VM>(&sa[k][row(i)], a + i);
+      for (int i = 0; i < TM; i += VM) load_neighbours<VM>(sa + T::LayoutA::at(row(i), k), a + i);
       GPU_UNROLL
-      for (int j = 0; j < TN; j += VN) load_neighbours<VN>(&sb[k][column(j)], b + j);
+      for (int j = 0; j < TN; j += VN) load_neighbours<VN>(sb + T::LayoutB::at(column(j), k), b + j);
       GPU_UNROLL
       for (int i = 0; i < TM; ++i) {
         GPU_UNROLL
@@ -65,14 +67,16 @@ __global__ void __launch_bounds__(T::threads, T::BM == 128 ? 2 : 4) gemm_kernel(
 
 // ---- tensor cores ------------------------------------------------------------------------------------------------------------
 
-// A warp computes WM x WN of the tile in fragments of 16x8; factors are rounded on their way from shared memory into registers. The
-// padding makes the lanes of a fragment read different banks.
-template <int BM_, int BN_, int WM_, int WN_, bool Bf16>
+// A warp computes 16x8 fragments of its part of the tile: 64x32 of 128x128 (eight warps), 32x32 of 64x64 (four). Slices lie in shared
+// memory as the operand does in global memory, along k or along the rows; factors are rounded on their way into registers. The padding
+// makes the lanes of a fragment read different banks.
+template <int Size, bool Bf16, bool AlongKA, bool AlongKB>
 struct MmaTile {
-  static constexpr int BM = BM_, BN = BN_, BK = 16, WM = WM_, WN = WN_, stages = 4, pad = Bf16 ? 4 : 8;
+  static constexpr int BM = Size, BN = Size, BK = 16, WM = Size / 2, WN = 32, stages = 3;
   static constexpr bool bf16 = Bf16;
   static constexpr int columns = BN / WN, threads = 32 * BM / WM * columns;
-  using Shared = GemmSlices<BM, BN, BK, stages, pad>;
+  using LayoutA = SliceLayout<BM, BK, AlongKA, AlongKA == Bf16 ? 8 : 4>;
+  using LayoutB = SliceLayout<BN, BK, AlongKB, AlongKB == Bf16 ? 8 : 4>;
 };
 
 __device__ inline unsigned bf16_pair(float low, float high) {
@@ -82,15 +86,17 @@ __device__ inline unsigned bf16_pair(float low, float high) {
   return bits;
 }
 
-// Register r of the fragments of rows `row` of a slice [k][row], from column k on (layouts: gpu/mma.h). Registers of a: the upper
-// and lower eight rows, then the same of the second half of the fragment's columns; of b: the two halves.
-template <bool Bf16, int Pitch>
-__device__ unsigned fragment(const float (&slice)[16][Pitch], int k, int row, int half) {
+// A register of a fragment (layouts: gpu/mma.h): this lane's factor or pair of factors of a row, in the half of the columns from k on.
+template <bool Bf16, class Layout>
+__device__ unsigned fragment(const float* slice, int k, int row, int half) {
   const int t = int(threadIdx.x) % 4;
-  if constexpr (Bf16) {
-    return bf16_pair(slice[k + half * 8 + 2 * t][row], slice[k + half * 8 + 2 * t + 1][row]);
+  if constexpr (!Bf16) {
+    return gpu::to_tf32(slice[Layout::at(row, k + half * 4 + t)]);
+  } else if constexpr (Layout::along_k) {
+    const float2 both = *reinterpret_cast<const float2*>(slice + Layout::at(row, k + half * 8 + 2 * t));
+    return bf16_pair(both.x, both.y);
   } else {
-    return gpu::to_tf32(slice[k + half * 4 + t][row]);
+    return bf16_pair(slice[Layout::at(row, k + half * 8 + 2 * t)], slice[Layout::at(row, k + half * 8 + 2 * t + 1)]);
   }
 }
 
@@ -101,19 +107,19 @@ __global__ void __launch_bounds__(T::threads, T::BM == 128 ? 2 : 4) gemm_mma_ker
   const int warp = int(threadIdx.x) / 32, group = int(threadIdx.x) % 32 / 4, pair = int(threadIdx.x) % 4 * 2;
   const int m0 = warp / T::columns * T::WM + group, n0 = warp % T::columns * T::WN;
   float sums[MI][NI][4] = {};
-  for_each_slice<T>(t, p, [&](const auto& sa, const auto& sb) {
+  for_each_slice<T>(t, p, [&](const float* sa, const float* sb) {
     GPU_UNROLL
     for (int k = 0; k < T::BK; k += step) {
       unsigned a[MI][4], b[NI][2];
       GPU_UNROLL
       for (int i = 0; i < MI; ++i) {
         GPU_UNROLL
-        for (int r = 0; r < 4; ++r) a[i][r] = fragment<T::bf16>(sa, k, m0 + i * 16 + r % 2 * 8, r / 2);
+        for (int r = 0; r < 4; ++r) a[i][r] = fragment<T::bf16, typename T::LayoutA>(sa, k, m0 + i * 16 + r % 2 * 8, r / 2);
       }
       GPU_UNROLL
       for (int j = 0; j < NI; ++j) {
         GPU_UNROLL
-        for (int r = 0; r < 2; ++r) b[j][r] = fragment<T::bf16>(sb, k, n0 + group + j * 8, r);
+        for (int r = 0; r < 2; ++r) b[j][r] = fragment<T::bf16, typename T::LayoutB>(sb, k, n0 + group + j * 8, r);
       }
       if constexpr (T::bf16) {
         gpu::mma_tile_bf16(sums, a, b);
@@ -154,13 +160,14 @@ void run(const Gemm& g, Device device) {
   constexpr int64_t fill = 132 * 2, slices_at_least = 128 / T::BK;  // blocks that fill a device; the shortest part worth a block
   GemmTask t;
   t.g = g;
-  const auto quads = [](const GemmOperand& o, int64_t rows, const GemmBatch& z, const GemmBatch& q, auto step) {
-    bool all = o.row == 1 && o.inner % 4 == 0 && rows % 4 == 0 && aligned16(o.data);
-    for (int i = 0; i < GemmBatch::max_axes; ++i) all = all && (z.*step)[i] % 4 == 0 && (q.*step)[i] % 4 == 0;
+  const auto quads = [&](const GemmOperand& o, int64_t rows, bool along_k, auto step) {
+    const int64_t length = along_k ? g.k : rows, line = along_k ? o.row : o.inner;
+    bool all = (along_k ? o.inner : o.row) == 1 && length % 4 == 0 && line % 4 == 0 && aligned16(o.data);
+    for (int i = 0; i < GemmBatch::max_axes; ++i) all = all && (g.batch.*step)[i] % 4 == 0 && (g.summed.*step)[i] % 4 == 0;
     return all;
   };
-  t.a_quads = quads(g.a, g.m, g.batch, g.summed, &GemmBatch::a);
-  t.b_quads = quads(g.b, g.n, g.batch, g.summed, &GemmBatch::b);
+  t.a_quads = quads(g.a, g.m, T::LayoutA::along_k, &GemmBatch::a);
+  t.b_quads = quads(g.b, g.n, T::LayoutB::along_k, &GemmBatch::b);
   t.c_quads = g.c_column == 1 && g.n % 4 == 0 && aligned16(g.c);
   t.tiles_m = int(divide_up(g.m, T::BM)), t.tiles_n = int(divide_up(g.n, T::BN));
   t.products = g.batch.total();
@@ -174,7 +181,8 @@ void run(const Gemm& g, Device device) {
   const int64_t outputs = t.products * g.m * g.n;
   const Tensor parts = t.splits > 1 ? Tensor({t.splits, outputs}, DType::float32, device) : Tensor();
   t.partial = parts ? parts.device_data<float>() : nullptr;
-  const gpu::LaunchShape shape(unsigned(tiles * t.splits), T::threads, sizeof(typename T::Shared));
+  const gpu::LaunchShape shape(unsigned(tiles * t.splits), T::threads,
+                               sizeof(GemmSlices<typename T::LayoutA, typename T::LayoutB, T::stages>));
   if constexpr (requires { T::bf16; }) {
     launch(shape, gemm_mma_kernel<T>, t);
   } else {
@@ -185,25 +193,33 @@ void run(const Gemm& g, Device device) {
                  AddParts{g});
 }
 
+// The transposed product: c^T = b^T a^T.
+void transpose(Gemm& g) {
+  std::swap(g.m, g.n), std::swap(g.a, g.b), std::swap(g.c_row, g.c_column), std::swap(g.bias_row, g.bias_column);
+  for (GemmBatch* axes : {&g.batch, &g.summed}) std::swap(axes->a, axes->b);
+}
+
+template <int Size, bool Bf16>
+void run_mma(Gemm g, Device device) {
+  if (g.a.inner != 1 && g.b.inner == 1) transpose(g);
+  if (g.a.inner != 1) return run<MmaTile<Size, Bf16, false, false>>(g, device);
+  return g.b.inner != 1 ? run<MmaTile<Size, Bf16, true, false>>(g, device) : run<MmaTile<Size, Bf16, true, true>>(g, device);
+}
+
 }  // namespace
 
 void gemm(const Gemm& given, Device device) {
   Gemm g = given;
-  constexpr int64_t most = int64_t(1) << 31;
-  GLIA_CHECK(g.m < most && g.n < most && g.k < most, "matmul: sizes {} x {} x {}, want less than 2^31 each", g.m, g.n, g.k);
+  constexpr int64_t most = (int64_t(1) << 31) - 128;
+  GLIA_CHECK(g.m < most && g.n < most && g.k < most, "matmul: sizes {} x {} x {}, want less than {} each", g.m, g.n, g.k, most);
   if (g.m == 0 || g.n == 0 || g.batch.total() == 0) return;
-  if (g.n <= 16 && g.n < g.m) {  // few columns: the transposed product has few rows
-    std::swap(g.m, g.n), std::swap(g.a, g.b), std::swap(g.c_row, g.c_column), std::swap(g.bias_row, g.bias_column);
-    for (GemmBatch* axes : {&g.batch, &g.summed}) std::swap(axes->a, axes->b);
-  }
+  if (g.n <= 16 && g.n < g.m) transpose(g);
   if (g.m <= 16) return run<Thin>(g, device);
   const int64_t large_tiles = divide_up(g.m, Large::BM) * divide_up(g.n, Large::BN) * g.batch.total();
   const bool large = large_tiles >= 64 && g.m > 64 && g.n > 64;
   switch (precision()) {
-    case Precision::tf32:
-      return large ? run<MmaTile<128, 128, 64, 32, false>>(g, device) : run<MmaTile<64, 64, 32, 32, false>>(g, device);
-    case Precision::bf16:
-      return large ? run<MmaTile<128, 128, 64, 32, true>>(g, device) : run<MmaTile<64, 64, 32, 32, true>>(g, device);
+    case Precision::tf32: return large ? run_mma<128, false>(g, device) : run_mma<64, false>(g, device);
+    case Precision::bf16: return large ? run_mma<128, true>(g, device) : run_mma<64, true>(g, device);
     default: return large ? run<Large>(g, device) : run<Medium>(g, device);
   }
 }

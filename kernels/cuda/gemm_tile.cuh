@@ -1,8 +1,8 @@
 #pragma once
 // What the kernels of gemm.cu have in common: which tile of c a block computes, how slices of the operands come into shared memory, and
-// how results leave. Slices are k-major, BK long, and come by asynchronous copies several slices ahead, so one barrier per slice
-// suffices. Copies are 16 bytes along a contiguous row or column where addresses allow and 4 bytes otherwise: the 4-byte ones also
-// transpose operands that are contiguous along k, and cover every tail (what lies outside arrives as zeros) and any alignment.
+// how results leave. Slices are BK long and come by asynchronous copies several slices ahead, so one barrier per slice suffices. Copies
+// are 16 bytes where the operand is contiguous in the slice's direction and addresses allow, 4 bytes otherwise: these also transpose, and
+// cover every tail (what lies outside arrives as zeros) and any alignment.
 #include "gpu/mma.h"
 #include "kernels/cuda/gemm.cuh"
 
@@ -17,10 +17,18 @@ struct GemmTask {
   float* partial = nullptr;  // (splits, products, m, n), or null
 };
 
-// One thread's part in copying slices of an operand: elements (row + j row_step, k + j k_step) of a slice, j counting to `count`.
-template <int Rows, int BK, int Threads, int Pitch>
+// A slice of an operand in shared memory: Rows by BK, neighbours along k or along the rows, lines padded.
+template <int Rows_, int BK_, bool AlongK, int Pad>
+struct SliceLayout {
+  static constexpr int Rows = Rows_, BK = BK_, line = (AlongK ? BK : Rows) + Pad, size = (AlongK ? Rows : BK) * line;
+  static constexpr bool along_k = AlongK;
+  static __device__ constexpr int at(int row, int k) { return AlongK ? row * line + k : k * line + row; }
+};
+
+// One thread's part in copying slices of an operand: elements, or fours along a line, (row + j row_step, k + j k_step) of a slice.
+template <class Layout, int Threads>
 struct SliceCopy {
-  static constexpr int singles = Rows * BK / Threads, quads = singles / 4;
+  static constexpr int Rows = Layout::Rows, BK = Layout::BK, singles = Rows * BK / Threads, quads = singles / 4;
   static_assert(quads * 4 * Threads == Rows * BK);
   int row, k, row_step = 0, k_step = 0;
   bool by_quads;
@@ -30,7 +38,9 @@ struct SliceCopy {
   __device__ SliceCopy(const GemmOperand& o, int rows_left, bool as_quads)
       : by_quads(as_quads), row_stride(o.row), k_stride(o.inner), rows(rows_left) {
     const int tid = int(threadIdx.x);
-    if (as_quads) {
+    if (as_quads && Layout::along_k) {
+      k = tid % (BK / 4) * 4, row = tid / (BK / 4), row_step = Threads / (BK / 4);
+    } else if (as_quads) {
       row = tid % (Rows / 4) * 4, k = tid / (Rows / 4), k_step = Threads / (Rows / 4);
     } else if (o.inner == 1) {
       k = tid % BK, row = tid / BK, row_step = Threads / BK;
@@ -39,17 +49,18 @@ struct SliceCopy {
     }
   }
   // `from` is element (0, 0) of the slice, of which k_left columns exist.
-  __device__ void operator()(float (&to)[BK][Pitch], const float* from, int k_left) const {
+  __device__ void operator()(float* to, const float* from, int k_left) const {
     from += row * row_stride + k * k_stride;
     const int64_t step = row_step * row_stride + k_step * k_stride;
     if (by_quads) {
       GPU_UNROLL
       for (int j = 0; j < quads; ++j)
-        gpu::cp_async16(&to[k + j * k_step][row], from + j * step, row < rows && k + j * k_step < k_left);
+        gpu::cp_async16(to + Layout::at(row + j * row_step, k + j * k_step), from + j * step,
+                        row + j * row_step < rows && k + j * k_step < k_left);
     } else {
       GPU_UNROLL
       for (int j = 0; j < singles; ++j)
-        gpu::cp_async4(&to[k + j * k_step][row + j * row_step], from + j * step,
+        gpu::cp_async4(to + Layout::at(row + j * row_step, k + j * k_step), from + j * step,
                        row + j * row_step < rows && k + j * k_step < k_left);
     }
   }
@@ -134,25 +145,25 @@ __device__ void store_columns(const GemmTask& t, const GemmPlace& p, int row, in
     if (column + j < g.n) to[j * g.c_column] = v[j];
 }
 
-// A block's slices of both operands, k-major.
-template <int BM, int BN, int BK, int Stages, int Pad>
-struct GemmSlices {
-  float a[Stages][BK][BM + Pad];
-  float b[Stages][BK][BN + Pad];
+// A block's slices of both operands.
+template <class LayoutA, class LayoutB, int Stages>
+struct alignas(16) GemmSlices {
+  float a[Stages][LayoutA::size];
+  float b[Stages][LayoutB::size];
 };
 
 // Brings the slices of a block, stages - 1 ahead, and calls multiply(slice of a, slice of b) for each in order.
 template <class T, class Multiply>
 __device__ void for_each_slice(const GemmTask& t, const GemmPlace& p, const Multiply& multiply) {
   constexpr int BK = T::BK, stages = T::stages;
-  auto& shared = gpu::dynamic_shared<typename T::Shared>();
+  auto& shared = gpu::dynamic_shared<GemmSlices<typename T::LayoutA, typename T::LayoutB, stages>>();
   int64_t a_base = p.m0 * t.g.a.row, b_base = p.n0 * t.g.b.row;
   batch_offsets(t.g.batch, p.product, a_base, b_base);
   const int64_t first = p.split * t.slices_per_split;
   SliceWalk walk(t, first, first + t.slices_per_split < t.slices ? first + t.slices_per_split : t.slices, a_base, b_base, BK);
   const int slices = int(walk.left);
-  const SliceCopy<T::BM, BK, T::threads, T::BM + T::pad> copy_a(t.g.a, int(t.g.m) - p.m0, t.a_quads);
-  const SliceCopy<T::BN, BK, T::threads, T::BN + T::pad> copy_b(t.g.b, int(t.g.n) - p.n0, t.b_quads);
+  const SliceCopy<typename T::LayoutA, T::threads> copy_a(t.g.a, int(t.g.m) - p.m0, t.a_quads);
+  const SliceCopy<typename T::LayoutB, T::threads> copy_b(t.g.b, int(t.g.n) - p.n0, t.b_quads);
   const auto fetch = [&](int stage) {  // the next slice, if there is one; a group in any case, so that groups count slices
     if (walk.left > 0) {
       copy_a(shared.a[stage], t.g.a.data + walk.a + walk.k0 * t.g.a.inner, int(t.g.k) - walk.k0);

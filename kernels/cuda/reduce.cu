@@ -182,6 +182,10 @@ unsigned one_axis(int axis, int rank) { return 1u << normalize_axis(axis, rank, 
 
 }  // namespace
 
+void column_sums(const float* x, int64_t rows, int64_t columns, float* y, Device device) {
+  reduce_axes(Values{x}, over_rows(rows, columns), StoreScaled{y, 1.0}, device);
+}
+
 void sum(const Sum& op, const Tensor& x, Tensor& y) { scaled_sum(x, axis_set(op.axes, x.rank(), "sum"), false, y); }
 void sum_backward(const Sum& op, const Tensor&, const Tensor&, const Tensor& dy, Tensor* dx) {
   if (dx) spread(dy, axis_set(op.axes, dx->rank(), "sum"), false, *dx);

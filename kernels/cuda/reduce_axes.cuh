@@ -279,9 +279,7 @@ __device__ inline double squares_of(const Deviations::Accumulator& a, double n) 
   return squares < 0 ? 0 : squares;
 }
 
-// y (columns) = sums over the rows of x (rows, columns).
-inline void column_sums(const float* x, int64_t rows, int64_t columns, float* y, Device device) {
-  reduce_axes(Values{x}, over_rows(rows, columns), StoreScaled{y, 1.0}, device);
-}
+// y (columns) = sums over the rows of x (rows, columns) (reduce.cu).
+void column_sums(const float* x, int64_t rows, int64_t columns, float* y, Device device);
 
 }  // namespace glia::GPU_NS
