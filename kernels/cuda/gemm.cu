@@ -17,6 +17,7 @@ namespace {
 template <int BM_, int BN_, int BK_, int TM_, int TN_, int Stages>
 struct Tile {
   static constexpr int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_, stages = Stages;
+  static constexpr bool transposes = true;
   static constexpr int columns = BN / TN, threads = BM / TM * columns;
   static constexpr int VM = TM < 4 ? TM : 4, VN = TN < 4 ? TN : 4;  // neighbours that one load of shared memory brings
   using LayoutA = SliceLayout<BM, BK, false, 4>;
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(T::threads, T::BM == 128 ? 2 : 4) gemm_kernel(
 template <int Size, bool Bf16, bool AlongKA, bool AlongKB>
 struct MmaTile {
   static constexpr int BM = Size, BN = Size, BK = 16, WM = Size / 2, WN = 32, stages = 3;
-  static constexpr bool bf16 = Bf16;
+  static constexpr bool bf16 = Bf16, transposes = false;
   static constexpr int columns = BN / WN, threads = 32 * BM / WM * columns;
   using LayoutA = SliceLayout<BM, BK, AlongKA, AlongKA == Bf16 ? 8 : 4>;
   using LayoutB = SliceLayout<BN, BK, AlongKB, AlongKB == Bf16 ? 8 : 4>;
@@ -212,6 +213,7 @@ void gemm(const Gemm& given, Device device) {
   Gemm g = given;
   constexpr int64_t most = (int64_t(1) << 31) - 128;
   GLIA_CHECK(g.m < most && g.n < most && g.k < most, "matmul: sizes {} x {} x {}, want less than {} each", g.m, g.n, g.k, most);
+  GLIA_CHECK(divide_up(g.k, 8) * g.summed.total() < most, "matmul: sums over {} products are too long", g.summed.total());
   if (g.m == 0 || g.n == 0 || g.batch.total() == 0) return;
   if (g.n <= 16 && g.n < g.m) transpose(g);
   if (g.m <= 16) return run<Thin>(g, device);

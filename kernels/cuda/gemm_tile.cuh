@@ -25,46 +25,39 @@ struct SliceLayout {
   static __device__ constexpr int at(int row, int k) { return AlongK ? row * line + k : k * line + row; }
 };
 
-// One thread's part in copying slices of an operand: elements, or fours along a line, (row + j row_step, k + j k_step) of a slice.
-template <class Layout, int Threads>
-struct SliceCopy {
-  static constexpr int Rows = Layout::Rows, BK = Layout::BK, singles = Rows * BK / Threads, quads = singles / 4;
-  static_assert(quads * 4 * Threads == Rows * BK);
-  int row, k, row_step = 0, k_step = 0;
-  bool by_quads;
-  int64_t row_stride, k_stride;
-  int rows;  // of the operand, from this block's first on
+// Starts this thread's copies, Width elements each, of a slice of which `rows` and `k_left` exist; `from` is its element (0, 0).
+// Neighbouring threads go along k or along the rows.
+template <class Layout, int Threads, int Width, bool AlongK>
+__device__ void copy_elements(float* to, const GemmOperand& o, const float* from, int rows, int k_left) {
+  constexpr int across = (AlongK ? Layout::BK : Layout::Rows) / Width, step = Threads / across;
+  constexpr int count = Layout::Rows * Layout::BK / Width / Threads, row_step = AlongK ? step : 0, k_step = AlongK ? 0 : step;
+  static_assert(step * across == Threads && count * Width * Threads == Layout::Rows * Layout::BK);
+  const int line = int(threadIdx.x) / across, first = int(threadIdx.x) % across * Width;
+  const int row = AlongK ? line : first, k = AlongK ? first : line;
+  from += row * o.row + k * o.inner;
+  GPU_UNROLL
+  for (int j = 0; j < count; ++j, from += step * (AlongK ? o.row : o.inner)) {
+    float* const at = to + Layout::at(row + j * row_step, k + j * k_step);
+    const bool inside = row + j * row_step < rows && k + j * k_step < k_left;
+    if constexpr (Width == 4) {
+      gpu::cp_async16(at, from, inside);
+    } else {
+      gpu::cp_async4(at, from, inside);
+    }
+  }
+}
 
-  __device__ SliceCopy(const GemmOperand& o, int rows_left, bool as_quads)
-      : by_quads(as_quads), row_stride(o.row), k_stride(o.inner), rows(rows_left) {
-    const int tid = int(threadIdx.x);
-    if (as_quads && Layout::along_k) {
-      k = tid % (BK / 4) * 4, row = tid / (BK / 4), row_step = Threads / (BK / 4);
-    } else if (as_quads) {
-      row = tid % (Rows / 4) * 4, k = tid / (Rows / 4), k_step = Threads / (Rows / 4);
-    } else if (o.inner == 1) {
-      k = tid % BK, row = tid / BK, row_step = Threads / BK;
-    } else {
-      row = tid % Rows, k = tid / Rows, k_step = Threads / Rows;
-    }
+// Transposes: also from operands that run along k into slices along the rows.
+template <class Layout, int Threads, bool Transposes>
+__device__ void copy_slice(float* to, const GemmOperand& o, bool quads, const float* from, int rows, int k_left) {
+  if (quads) {
+    copy_elements<Layout, Threads, 4, Layout::along_k>(to, o, from, rows, k_left);
+  } else if (Layout::along_k || (Transposes && o.inner == 1)) {
+    copy_elements<Layout, Threads, 1, true>(to, o, from, rows, k_left);
+  } else {
+    copy_elements<Layout, Threads, 1, false>(to, o, from, rows, k_left);
   }
-  // `from` is element (0, 0) of the slice, of which k_left columns exist.
-  __device__ void operator()(float* to, const float* from, int k_left) const {
-    from += row * row_stride + k * k_stride;
-    const int64_t step = row_step * row_stride + k_step * k_stride;
-    if (by_quads) {
-      GPU_UNROLL
-      for (int j = 0; j < quads; ++j)
-        gpu::cp_async16(to + Layout::at(row + j * row_step, k + j * k_step), from + j * step,
-                        row + j * row_step < rows && k + j * k_step < k_left);
-    } else {
-      GPU_UNROLL
-      for (int j = 0; j < singles; ++j)
-        gpu::cp_async4(to + Layout::at(row + j * row_step, k + j * k_step), from + j * step,
-                       row + j * row_step < rows && k + j * k_step < k_left);
-    }
-  }
-};
+}
 
 __device__ void batch_offsets(const GemmBatch& batch, int64_t i, int64_t& a, int64_t& b) {
   GPU_UNROLL
@@ -75,31 +68,6 @@ __device__ void batch_offsets(const GemmBatch& batch, int64_t i, int64_t& a, int
     i = rest;
   }
 }
-
-// Walks the slices [first, end) of a block: each is BK of the inner index of one of the summed products.
-struct SliceWalk {
-  const GemmTask& t;
-  int64_t left, q, a_base, b_base, a = 0, b = 0;
-  int k0;
-
-  __device__ SliceWalk(const GemmTask& task, int64_t first, int64_t end, int64_t a_start, int64_t b_start, int bk)
-      : t(task), left(end - first), a_base(a_start), b_base(b_start) {
-    const int64_t per_product = (t.g.k + bk - 1) / bk;
-    q = per_product ? first / per_product : 0;
-    k0 = int(first - q * per_product) * bk;
-    if (left > 0) find();
-  }
-  __device__ void find() {
-    a = a_base, b = b_base;
-    batch_offsets(t.g.summed, q, a, b);
-  }
-  __device__ void advance(int bk) {
-    k0 += bk, --left;
-    if (k0 < t.g.k) return;
-    k0 = 0, ++q;
-    find();
-  }
-};
 
 // Which tile of which product and which part of the inner index a block has. Tiles go down eight rows of tiles before they go right,
 // so that blocks running together share operands in the second-level cache.
@@ -113,6 +81,33 @@ struct GemmPlace {
     const int height = t.tiles_m - group * 8 < 8 ? t.tiles_m - group * 8 : 8;
     m0 = (group * 8 + rest % height) * bm, n0 = rest / height * bn;
     split = int(outer % t.splits), product = outer / t.splits;
+  }
+};
+
+// Walks over `left` slices of a block from `first` on: each is BK of the inner index of one of the summed products.
+struct SliceWalk {
+  const GemmTask& t;
+  const GemmPlace& p;
+  int left, q, k0;
+  int64_t a = 0, b = 0;  // where product q's rows of the tile begin
+
+  __device__ SliceWalk(const GemmTask& task, const GemmPlace& place, int bk) : t(task), p(place) {
+    const int64_t first = p.split * t.slices_per_split, rest = t.slices - first, per_product = (t.g.k + bk - 1) / bk;
+    left = int(rest < t.slices_per_split ? rest : t.slices_per_split);
+    q = per_product ? int(first / per_product) : 0;
+    k0 = int(first - q * per_product) * bk;
+    if (left > 0) find();
+  }
+  __device__ void find() {
+    a = p.m0 * t.g.a.row, b = p.n0 * t.g.b.row;
+    batch_offsets(t.g.batch, p.product, a, b);
+    batch_offsets(t.g.summed, q, a, b);
+  }
+  __device__ void advance(int bk) {
+    k0 += bk, --left;
+    if (k0 < t.g.k) return;
+    k0 = 0, ++q;
+    find();
   }
 };
 
@@ -157,17 +152,15 @@ template <class T, class Multiply>
 __device__ void for_each_slice(const GemmTask& t, const GemmPlace& p, const Multiply& multiply) {
   constexpr int BK = T::BK, stages = T::stages;
   auto& shared = gpu::dynamic_shared<GemmSlices<typename T::LayoutA, typename T::LayoutB, stages>>();
-  int64_t a_base = p.m0 * t.g.a.row, b_base = p.n0 * t.g.b.row;
-  batch_offsets(t.g.batch, p.product, a_base, b_base);
-  const int64_t first = p.split * t.slices_per_split;
-  SliceWalk walk(t, first, first + t.slices_per_split < t.slices ? first + t.slices_per_split : t.slices, a_base, b_base, BK);
-  const int slices = int(walk.left);
-  const SliceCopy<typename T::LayoutA, T::threads> copy_a(t.g.a, int(t.g.m) - p.m0, t.a_quads);
-  const SliceCopy<typename T::LayoutB, T::threads> copy_b(t.g.b, int(t.g.n) - p.n0, t.b_quads);
+  SliceWalk walk(t, p, BK);
+  const int slices = walk.left;
   const auto fetch = [&](int stage) {  // the next slice, if there is one; a group in any case, so that groups count slices
     if (walk.left > 0) {
-      copy_a(shared.a[stage], t.g.a.data + walk.a + walk.k0 * t.g.a.inner, int(t.g.k) - walk.k0);
-      copy_b(shared.b[stage], t.g.b.data + walk.b + walk.k0 * t.g.b.inner, int(t.g.k) - walk.k0);
+      const int k_left = int(t.g.k) - walk.k0;
+      copy_slice<typename T::LayoutA, T::threads, T::transposes>(
+          shared.a[stage], t.g.a, t.a_quads, t.g.a.data + walk.a + walk.k0 * t.g.a.inner, int(t.g.m) - p.m0, k_left);
+      copy_slice<typename T::LayoutB, T::threads, T::transposes>(
+          shared.b[stage], t.g.b, t.b_quads, t.g.b.data + walk.b + walk.k0 * t.g.b.inner, int(t.g.n) - p.n0, k_left);
       walk.advance(BK);
     }
     gpu::cp_async_commit();
