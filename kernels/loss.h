@@ -119,7 +119,7 @@ struct HuberLoss {
 //   value of a pixel = pixel_weight [(1 - s) class_weight_t (-log p_t) + s / C sum_c class_weight_c (-log p_c)], s =
 //   label_smoothing, 0 where target = ignore_index. The mean divides by the sum of class_weight_t over the pixels that count
 //   (PyTorch); with a pixel_weight by the number of pixels (Ronneberger 2015). A target out of range is an error that names the
-//   pixel.
+//   pixel; on a device, where a kernel cannot raise one, the pixel's value and gradient are NaN.
 // By-products: log sum exp(x) per pixel, and the divisor of the mean (float64 scalar).
 struct CrossEntropy {
   Reduction reduction = Reduction::mean;
@@ -138,74 +138,26 @@ struct CrossEntropy {
   static const Variants<Backward> backward;
 };
 
-namespace reference {
-Bce::Forward bce;
-Bce::Backward bce_backward;
-BceWithLogits::Forward bce_with_logits;
-BceWithLogits::Backward bce_with_logits_backward;
-FocalLoss::Forward focal_loss;
-FocalLoss::Backward focal_loss_backward;
-MseLoss::Forward mse_loss;
-MseLoss::Backward mse_loss_backward;
-L1Loss::Forward l1_loss;
-L1Loss::Backward l1_loss_backward;
-SmoothL1Loss::Forward smooth_l1_loss;
-SmoothL1Loss::Backward smooth_l1_loss_backward;
-HuberLoss::Forward huber_loss;
-HuberLoss::Backward huber_loss_backward;
-CrossEntropy::Forward cross_entropy;
-CrossEntropy::Backward cross_entropy_backward;
-}  // namespace reference
-
-namespace cpu {
-Bce::Forward bce;
-Bce::Backward bce_backward;
-BceWithLogits::Forward bce_with_logits;
-BceWithLogits::Backward bce_with_logits_backward;
-FocalLoss::Forward focal_loss;
-FocalLoss::Backward focal_loss_backward;
-MseLoss::Forward mse_loss;
-MseLoss::Backward mse_loss_backward;
-L1Loss::Forward l1_loss;
-L1Loss::Backward l1_loss_backward;
-SmoothL1Loss::Forward smooth_l1_loss;
-SmoothL1Loss::Backward smooth_l1_loss_backward;
-HuberLoss::Forward huber_loss;
-HuberLoss::Backward huber_loss_backward;
-CrossEntropy::Forward cross_entropy;
-CrossEntropy::Backward cross_entropy_backward;
-}  // namespace cpu
-
-inline constexpr Variants<Bce::Forward> Bce::forward{.name = "bce", .reference = reference::bce, .cpu = cpu::bce};
-inline constexpr Variants<Bce::Backward> Bce::backward{
-    .name = "bce_backward", .reference = reference::bce_backward, .cpu = cpu::bce_backward};
-inline constexpr Variants<BceWithLogits::Forward> BceWithLogits::forward{
-    .name = "bce_with_logits", .reference = reference::bce_with_logits, .cpu = cpu::bce_with_logits};
-inline constexpr Variants<BceWithLogits::Backward> BceWithLogits::backward{
-    .name = "bce_with_logits_backward", .reference = reference::bce_with_logits_backward, .cpu = cpu::bce_with_logits_backward};
-inline constexpr Variants<FocalLoss::Forward> FocalLoss::forward{
-    .name = "focal_loss", .reference = reference::focal_loss, .cpu = cpu::focal_loss};
-inline constexpr Variants<FocalLoss::Backward> FocalLoss::backward{
-    .name = "focal_loss_backward", .reference = reference::focal_loss_backward, .cpu = cpu::focal_loss_backward};
-inline constexpr Variants<MseLoss::Forward> MseLoss::forward{
-    .name = "mse_loss", .reference = reference::mse_loss, .cpu = cpu::mse_loss};
-inline constexpr Variants<MseLoss::Backward> MseLoss::backward{
-    .name = "mse_loss_backward", .reference = reference::mse_loss_backward, .cpu = cpu::mse_loss_backward};
-inline constexpr Variants<L1Loss::Forward> L1Loss::forward{
-    .name = "l1_loss", .reference = reference::l1_loss, .cpu = cpu::l1_loss};
-inline constexpr Variants<L1Loss::Backward> L1Loss::backward{
-    .name = "l1_loss_backward", .reference = reference::l1_loss_backward, .cpu = cpu::l1_loss_backward};
-inline constexpr Variants<SmoothL1Loss::Forward> SmoothL1Loss::forward{
-    .name = "smooth_l1_loss", .reference = reference::smooth_l1_loss, .cpu = cpu::smooth_l1_loss};
-inline constexpr Variants<SmoothL1Loss::Backward> SmoothL1Loss::backward{
-    .name = "smooth_l1_loss_backward", .reference = reference::smooth_l1_loss_backward, .cpu = cpu::smooth_l1_loss_backward};
-inline constexpr Variants<HuberLoss::Forward> HuberLoss::forward{
-    .name = "huber_loss", .reference = reference::huber_loss, .cpu = cpu::huber_loss};
-inline constexpr Variants<HuberLoss::Backward> HuberLoss::backward{
-    .name = "huber_loss_backward", .reference = reference::huber_loss_backward, .cpu = cpu::huber_loss_backward};
-inline constexpr Variants<CrossEntropy::Forward> CrossEntropy::forward{
-    .name = "cross_entropy", .reference = reference::cross_entropy, .cpu = cpu::cross_entropy};
-inline constexpr Variants<CrossEntropy::Backward> CrossEntropy::backward{
-    .name = "cross_entropy_backward", .reference = reference::cross_entropy_backward, .cpu = cpu::cross_entropy_backward};
+// Every one has all four bodies.
+#define GLIA_DECLARE_LOSS(function, Op)                                                                            \
+  namespace reference { Op::Forward function; Op::Backward function##_backward; }                                  \
+  namespace cpu { Op::Forward function; Op::Backward function##_backward; }                                        \
+  namespace emulated { Op::Forward function; Op::Backward function##_backward; }                                   \
+  namespace cuda { Op::Forward function; Op::Backward function##_backward; }                                       \
+  inline constexpr Variants<Op::Forward> Op::forward{                                                              \
+      .name = #function, .reference = reference::function, .cpu = cpu::function,                                   \
+      .emulated = emulated::function, .cuda = GLIA_CUDA(cuda::function)};                                          \
+  inline constexpr Variants<Op::Backward> Op::backward{                                                            \
+      .name = #function "_backward", .reference = reference::function##_backward, .cpu = cpu::function##_backward, \
+      .emulated = emulated::function##_backward, .cuda = GLIA_CUDA(cuda::function##_backward)};
+GLIA_DECLARE_LOSS(bce, Bce)
+GLIA_DECLARE_LOSS(bce_with_logits, BceWithLogits)
+GLIA_DECLARE_LOSS(focal_loss, FocalLoss)
+GLIA_DECLARE_LOSS(mse_loss, MseLoss)
+GLIA_DECLARE_LOSS(l1_loss, L1Loss)
+GLIA_DECLARE_LOSS(smooth_l1_loss, SmoothL1Loss)
+GLIA_DECLARE_LOSS(huber_loss, HuberLoss)
+GLIA_DECLARE_LOSS(cross_entropy, CrossEntropy)
+#undef GLIA_DECLARE_LOSS
 
 }  // namespace glia

@@ -84,44 +84,22 @@ struct LovaszHinge {
   static const Variants<Backward> backward;
 };
 
-namespace reference {
-DiceLoss::Forward dice_loss;
-DiceLoss::Backward dice_loss_backward;
-BceDiceLoss::Forward bce_dice_loss;
-BceDiceLoss::Backward bce_dice_loss_backward;
-TverskyLoss::Forward tversky_loss;
-TverskyLoss::Backward tversky_loss_backward;
-LovaszHinge::Forward lovasz_hinge_loss;
-LovaszHinge::Backward lovasz_hinge_loss_backward;
-}  // namespace reference
-
-namespace cpu {
-DiceLoss::Forward dice_loss;
-DiceLoss::Backward dice_loss_backward;
-BceDiceLoss::Forward bce_dice_loss;
-BceDiceLoss::Backward bce_dice_loss_backward;
-TverskyLoss::Forward tversky_loss;
-TverskyLoss::Backward tversky_loss_backward;
-LovaszHinge::Forward lovasz_hinge_loss;
-LovaszHinge::Backward lovasz_hinge_loss_backward;
-}  // namespace cpu
-
-inline constexpr Variants<DiceLoss::Forward> DiceLoss::forward{
-    .name = "dice_loss", .reference = reference::dice_loss, .cpu = cpu::dice_loss};
-inline constexpr Variants<DiceLoss::Backward> DiceLoss::backward{
-    .name = "dice_loss_backward", .reference = reference::dice_loss_backward, .cpu = cpu::dice_loss_backward};
-inline constexpr Variants<BceDiceLoss::Forward> BceDiceLoss::forward{
-    .name = "bce_dice_loss", .reference = reference::bce_dice_loss, .cpu = cpu::bce_dice_loss};
-inline constexpr Variants<BceDiceLoss::Backward> BceDiceLoss::backward{
-    .name = "bce_dice_loss_backward", .reference = reference::bce_dice_loss_backward, .cpu = cpu::bce_dice_loss_backward};
-inline constexpr Variants<TverskyLoss::Forward> TverskyLoss::forward{
-    .name = "tversky_loss", .reference = reference::tversky_loss, .cpu = cpu::tversky_loss};
-inline constexpr Variants<TverskyLoss::Backward> TverskyLoss::backward{
-    .name = "tversky_loss_backward", .reference = reference::tversky_loss_backward, .cpu = cpu::tversky_loss_backward};
-inline constexpr Variants<LovaszHinge::Forward> LovaszHinge::forward{
-    .name = "lovasz_hinge_loss", .reference = reference::lovasz_hinge_loss, .cpu = cpu::lovasz_hinge_loss};
-inline constexpr Variants<LovaszHinge::Backward> LovaszHinge::backward{.name = "lovasz_hinge_loss_backward",
-                                                                       .reference = reference::lovasz_hinge_loss_backward,
-                                                                       .cpu = cpu::lovasz_hinge_loss_backward};
+// Every one has all four bodies.
+#define GLIA_DECLARE_LOSS(function, Op)                                                                            \
+  namespace reference { Op::Forward function; Op::Backward function##_backward; }                                  \
+  namespace cpu { Op::Forward function; Op::Backward function##_backward; }                                        \
+  namespace emulated { Op::Forward function; Op::Backward function##_backward; }                                   \
+  namespace cuda { Op::Forward function; Op::Backward function##_backward; }                                       \
+  inline constexpr Variants<Op::Forward> Op::forward{                                                              \
+      .name = #function, .reference = reference::function, .cpu = cpu::function,                                   \
+      .emulated = emulated::function, .cuda = GLIA_CUDA(cuda::function)};                                          \
+  inline constexpr Variants<Op::Backward> Op::backward{                                                            \
+      .name = #function "_backward", .reference = reference::function##_backward, .cpu = cpu::function##_backward, \
+      .emulated = emulated::function##_backward, .cuda = GLIA_CUDA(cuda::function##_backward)};
+GLIA_DECLARE_LOSS(dice_loss, DiceLoss)
+GLIA_DECLARE_LOSS(bce_dice_loss, BceDiceLoss)
+GLIA_DECLARE_LOSS(tversky_loss, TverskyLoss)
+GLIA_DECLARE_LOSS(lovasz_hinge_loss, LovaszHinge)
+#undef GLIA_DECLARE_LOSS
 
 }  // namespace glia

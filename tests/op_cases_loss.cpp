@@ -37,15 +37,20 @@ void bce_with_logits_cases(OpCases& cases) {
       cases.push_back(op_case(label, op, {uniform(shape, -9, 9), target}));
       cases.push_back(op_case(label + " weight", op, {uniform(shape, -9, 9), target, weight}));
       cases.push_back(op_case(label + " pos_weight", op, {uniform(shape, -9, 9), target, absent(), pos_weight}));
+      cases.push_back(op_case(label + " weight, pos_weight", op, {uniform(shape, -9, 9), target, weight, pos_weight}));
       cases.push_back(
           op_case(label + " pixel weight, one pos_weight", op,
                   {uniform(shape, -9, 9), target, constant(uniform(pixels, 0.25, 3)), constant(uniform({1}, 0.5, 4))}));
     }
+    const auto sure = uniform({2, 33}, -150, 150), target = constant(uniform({2, 33}, 0, 1));
+    cases.push_back(
+        op_case(std::string("sure of itself ") + name_of(reduction), BceWithLogits{.reduction = reduction}, {sure, target}));
   }
 }
 
 void cross_entropy_cases(OpCases& cases) {
-  const std::vector<Shape> logits{{7, 17}, {2, 5, 6, 2}, {1, 9, 11, 3}, {4, 1}, {0, 5}, {3, 8}, {5, 81}, {3000, 4}, {33}};
+  const std::vector<Shape> logits{{7, 17},   {2, 5, 6, 2}, {1, 9, 11, 3}, {4, 1},   {0, 5},   {3, 8},  {5, 81},
+                                  {3000, 4}, {33},         {6, 20},       {70, 36}, {3, 300}, {2, 259}};
   for (const Shape& shape : logits) {
     const int64_t classes = shape[-1];
     const Shape pixels(shape.dims().first(size_t(shape.rank() - 1)));
@@ -83,24 +88,31 @@ void region_cases(OpCases& cases) {
 
 // Distinct logits moved off the grid, so that no two errors are equal and none is 0; a 0/1 mask as the target.
 void lovasz_cases(OpCases& cases) {
-  const std::vector<Shape> regions{{1}, {1, 7}, {3, 5}, {2, 9, 7, 1}, {4, 33}, {0, 4}, {2, 8, 8, 3}, {2, 5000}, {9000}};
+  const std::vector<Shape> regions{{1}, {1, 7}, {3, 5}, {2, 9, 7, 1}, {4, 33}, {0, 4}, {2, 8, 8, 3}, {2, 5000}, {1, 9000}};
+  const auto add = [&](const Shape& shape, Per per, const char* label, auto target) {
+    OpCase c = op_case(to_string(shape) + label, LovaszHinge{.per = per}, {distinct(shape), mask(shape)});
+    c.run = [per, target](std::span<const Tensor> in) {
+      const Device device = in[0].device();
+      Tensor every(Shape{in[0].dim(0)}, DType::int64);
+      std::iota(every.data<int64_t>(), every.data<int64_t>() + every.size(), int64_t{0});
+      const Tensor moved = Tensor::full(in[0].shape(), 0.03, in[0].dtype(), device);
+      const Tensor x = apply(IndexAdd{.axis = 0}, moved, every.to(device), in[0]);
+      return std::vector<Tensor>{apply(LovaszHinge{.per = per}, x, target(in[1]).cast(in[0].dtype()))[0]};
+    };
+    cases.push_back(c);
+  };
   for (const Shape& shape : regions) {
-    for (const Per per : {Per::batch, Per::sample}) {
-      OpCase c = op_case(to_string(shape) + (per == Per::batch ? " batch" : " sample"), LovaszHinge{.per = per},
-                         {distinct(shape), mask(shape)});
-      c.run = [per](std::span<const Tensor> in) {
-        Tensor every(Shape{in[0].dim(0)}, DType::int64);
-        std::iota(every.data<int64_t>(), every.data<int64_t>() + every.size(), int64_t{0});
-        const Tensor x = apply(IndexAdd{.axis = 0}, Tensor::full(in[0].shape(), 0.03, in[0].dtype()), every, in[0]);
-        return std::vector<Tensor>{apply(LovaszHinge{.per = per}, x, in[1].cast(in[0].dtype()))[0]};
-      };
-      cases.push_back(c);
-    }
+    add(shape, Per::batch, " batch", [](const Tensor& t) { return t; });
+    add(shape, Per::sample, " sample", [](const Tensor& t) { return t; });
   }
+  for (const double value : {0, 1})
+    add({3, 50}, Per::sample, value == 0 ? " nothing there" : " only objects",
+        [value](const Tensor& t) { return Tensor::full(t.shape(), value, DType::float32, t.device()); });
 }
 
 const RegisterOpCases loss([](OpCases& cases) {
   element_cases(cases, Bce{}, 0.01, 0.99, false);
+  element_cases(cases, Bce{.clip = 0.2}, 0.01, 0.99, false);
   element_cases(cases, FocalLoss{}, -6, 6, false);
   element_cases(cases, FocalLoss{.alpha = -1, .gamma = 0.5}, -6, 6, false);
   element_cases(cases, FocalLoss{.alpha = 0.5, .gamma = 3}, -6, 6, false);
