@@ -74,6 +74,13 @@ TEST_CASE("every device gives the values and gradients of the double reference, 
   }
 }
 
+TEST_CASE("every op has a body on devices") {
+  for (const OpCase& c : op_cases()) {
+    INFO(c.op);
+    CHECK(c.on_device);
+  }
+}
+
 TEST_CASE("the order in which threads and blocks run, and when streams run, does not change a bit") {
   const Device device{DeviceKind::emulated};
   for (const OpCase* one : device_cases()) {
