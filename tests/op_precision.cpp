@@ -1,4 +1,5 @@
-// Matrix products in tf32 and bf16 on devices: within what rounding the factors costs, and the same bits in every order of threads.
+// Matrix products in tf32 and bf16 on devices: within what rounding the factors costs, and the same bits in every order of
+// threads.
 #include <doctest/doctest.h>
 
 #include "gpu/emulator_config.h"

@@ -5,8 +5,8 @@
 //                   large tile 128x128, 8x8 a thread        medium 64x64, 8x4        thin 16x64, 2x4, for few rows
 //   tf32, bf16      on tensor cores, sums in float32, bound by reading fragments from shared memory: 128x128 and 64x64
 //
-// A product with few tiles and a long inner index is cut along it: blocks leave partial products, which a second launch adds in their
-// order. Summing over a batch (gradients of broadcast operands) only lengthens the inner index.
+// A product with few tiles and a long inner index is cut along it: blocks leave partial products, which a second launch adds in
+// their order. Summing over a batch (gradients of broadcast operands) only lengthens the inner index.
 #include "kernels/cuda/elementwise.cuh"
 #include "kernels/cuda/gemm_tile.cuh"
 #include "kernels/cuda/reduce_axes.cuh"
@@ -68,9 +68,9 @@ __global__ void __launch_bounds__(T::threads, T::BM == 128 ? 2 : 4) gemm_kernel(
 
 // ---- tensor cores ------------------------------------------------------------------------------------------------------------
 
-// A warp computes 16x8 fragments of its part of the tile: 64x32 of 128x128 (eight warps), 32x32 of 64x64 (four). Slices lie in shared
-// memory as the operand does in global memory, along k or along the rows; factors are rounded on their way into registers. The padding
-// makes the lanes of a fragment read different banks.
+// A warp computes 16x8 fragments of its part of the tile: 64x32 of 128x128 (eight warps), 32x32 of 64x64 (four). Slices lie in
+// shared memory as the operand does in global memory, along k or along the rows; factors are rounded on their way into registers.
+// The padding makes the lanes of a fragment read different banks.
 template <int Size, bool Bf16, bool AlongKA, bool AlongKB>
 struct MmaTile {
   static constexpr int BM = Size, BN = Size, BK = 16, WM = Size / 2, WN = 32, stages = 3;
@@ -87,7 +87,8 @@ __device__ inline unsigned bf16_pair(float low, float high) {
   return bits;
 }
 
-// A register of a fragment (layouts: gpu/mma.h): this lane's factor or pair of factors of a row, in the half of the columns from k on.
+// A register of a fragment (layouts: gpu/mma.h): this lane's factor or pair of factors of a row, in the half of the columns from
+// k on.
 template <bool Bf16, class Layout>
 __device__ unsigned fragment(const float* slice, int k, int row, int half) {
   const int t = int(threadIdx.x) % 4;

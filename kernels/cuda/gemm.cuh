@@ -4,8 +4,8 @@
 
 namespace glia::GPU_NS {
 
-// A matrix in memory, element (i, k) at data[i * row + k * inner]: i counts rows of a or columns of b, k the inner index. One of the
-// strides is 1 where speed matters.
+// A matrix in memory, element (i, k) at data[i * row + k * inner]: i counts rows of a or columns of b, k the inner index. One of
+// the strides is 1 where speed matters.
 struct GemmOperand {
   const float* data = nullptr;
   int64_t row = 0, inner = 0;
@@ -33,7 +33,8 @@ struct Gemm {
   GemmBatch batch{}, summed{};  // z and q
 };
 
-// Overwrites c, computing in precision() (products of up to 16 rows or columns, bound by memory, always in float32). An empty inner or summed index gives the bias, or zeros. The result depends on the sizes alone, to the bit.
+// Overwrites c, computing in precision() (products of up to 16 rows or columns, bound by memory, always in float32). An empty
+// inner or summed index gives the bias, or zeros. The result depends on the sizes alone, to the bit.
 void gemm(const Gemm& problem, Device device);
 
 }  // namespace glia::GPU_NS

@@ -1,8 +1,8 @@
 #pragma once
-// What the kernels of gemm.cu have in common: which tile of c a block computes, how slices of the operands come into shared memory, and
-// how results leave. Slices are BK long and come by asynchronous copies several slices ahead, so one barrier per slice suffices. Copies
-// are 16 bytes where the operand is contiguous in the slice's direction and addresses allow, 4 bytes otherwise: these also transpose, and
-// cover every tail (what lies outside arrives as zeros) and any alignment.
+// What the kernels of gemm.cu have in common: which tile of c a block computes, how slices of the operands come into shared
+// memory, and how results leave. Slices are BK long and come by asynchronous copies several slices ahead, so one barrier per
+// slice suffices. Copies are 16 bytes where the operand is contiguous in the slice's direction and addresses allow, 4 bytes
+// otherwise: these also transpose, and cover every tail (what lies outside arrives as zeros) and any alignment.
 #include "gpu/mma.h"
 #include "kernels/cuda/gemm.cuh"
 
@@ -69,8 +69,8 @@ __device__ void batch_offsets(const GemmBatch& batch, int64_t i, int64_t& a, int
   }
 }
 
-// Which tile of which product and which part of the inner index a block has. Tiles go down eight rows of tiles before they go right,
-// so that blocks running together share operands in the second-level cache.
+// Which tile of which product and which part of the inner index a block has. Tiles go down eight rows of tiles before they go
+// right, so that blocks running together share operands in the second-level cache.
 struct GemmPlace {
   int m0, n0, split;
   int64_t product;

@@ -1,6 +1,6 @@
-// Linear layers and products of matrices: one gemm each. Gradients are products too: dA = dy B^T, dB = A^T dy, a transposed operand
-// getting the transposed product; where an operand was broadcast, its gradient sums over those axes, which the gemm does as part of its
-// inner index.
+// Linear layers and products of matrices: one gemm each. Gradients are products too: dA = dy B^T, dB = A^T dy, a transposed
+// operand getting the transposed product; where an operand was broadcast, its gradient sums over those axes, which the gemm does
+// as part of its inner index.
 #include "kernels/matmul.h"
 
 #include "kernels/cuda/gemm.cuh"

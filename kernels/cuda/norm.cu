@@ -1,7 +1,8 @@
-// Batch and group normalisation of channels-last tensors, x seen as (samples, pixels, channels): batch norm is the case of one sample and
-// a group for each channel. Statistics are sums of d and d^2 in double, d = x - k with k the group's first value, in two stages: over
-// pixels for each channel and chunk, in four channels a thread where addresses allow; then over the chunks and channels of a group. The
-// map that follows keeps a channel's constants in registers. In training x is read twice and y written once, which is what bounds it.
+// Batch and group normalisation of channels-last tensors, x seen as (samples, pixels, channels): batch norm is the case of one
+// sample and a group for each channel. Statistics are sums of d and d^2 in double, d = x - k with k the group's first value, in
+// two stages: over pixels for each channel and chunk, in four channels a thread where addresses allow; then over the chunks and
+// channels of a group. The map that follows keeps a channel's constants in registers. In training x is read twice and y written
+// once, which is what bounds it.
 //   dx = (gamma g - mean(gamma g) - xhat mean(gamma g xhat)) / s; with relu, g is dy where y, computed again from x, is above 0.
 #include "kernels/norm.h"
 
@@ -82,7 +83,8 @@ struct Deviations {
   }
 };
 
-// Sums of a group from partial sums [chunk][sample][channel], by the second stage's index r = chunk * width + channel of the group.
+// Sums of a group from partial sums [chunk][sample][channel], by the second stage's index r = chunk * width + channel of the
+// group.
 struct GroupSums {
   using Accumulator = Sums<1>;
   const double* partial;  // of W packed channels: W first sums, then W second ones

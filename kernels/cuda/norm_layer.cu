@@ -1,6 +1,7 @@
-// Layer normalisation of rows. Rows of up to 8192 (backward: 4096) are held in registers: mean and variance by two passes over the registers, x read once
-// and y written once; backward keeps gamma and its sums for dgamma and dbeta in registers too while a team walks over its rows, so that
-// x and dy are read once, and what the teams leave is then summed. Longer rows take two launches: a reduction and a map.
+// Layer normalisation of rows. Rows of up to 8192 (backward: 4096) are held in registers: mean and variance by two passes over
+// the registers, x read once and y written once; backward keeps gamma and its sums for dgamma and dbeta in registers too while a
+// team walks over its rows, so that x and dy are read once, and what the teams leave is then summed. Longer rows take two
+// launches: a reduction and a map.
 //   dx = (gamma g - mean(gamma g) - xhat mean(gamma g xhat)) / s
 #include "kernels/cuda/reduce_axes.cuh"
 #include "kernels/cuda/rows.cuh"
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(backward_team)
   if (dbeta_parts) part.store(dbeta_parts + first * s.width, true, dbeta);
 }
 
-// ---- rows that do not fit ------------------------------------------------------------------------------------------------------
+// ---- rows that do not fit ------------------------------------------------------------------------------------------------
 
 struct StoreStatistics {
   const float* x;
@@ -155,7 +156,7 @@ struct StoreAffine {
   }
 };
 
-// ---- launchers -----------------------------------------------------------------------------------------------------------------
+// ---- launchers -----------------------------------------------------------------------------------------------------------
 
 void backward_in_registers(int64_t rows, int64_t width, const float* x, const float* dy, const float* gamma,
                            const LayerStatistics& st, float* dx, float* dgamma, float* dbeta, Device device) {

@@ -1,5 +1,5 @@
-// Sums, means, variances, extremes and their positions over any axes, and their gradients: accumulators and maps for the kernels of
-// reduce_axes.cuh, which read x once and are bound by memory.
+// Sums, means, variances, extremes and their positions over any axes, and their gradients: accumulators and maps for the kernels
+// of reduce_axes.cuh, which read x once and are bound by memory.
 //   sum, mean   in double
 //   var         sums of d and d^2 in double, d = x - k with k the first element of the output's: (sum d^2 - (sum d)^2 / n) / divisor
 //   max, argmax the position of the best key: a key orders like the value, with NaN above all (or below, for min); the lower of two

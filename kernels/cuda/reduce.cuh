@@ -164,8 +164,9 @@ __global__ void __launch_bounds__(reduce_threads) merge_partials_kernel(const A*
   if (threadIdx.x == 0) finish(mine);
 }
 
-// Gathers [0, n) by add(A& accumulator, int64_t i) and hands the result to finish(A), which one thread runs: both are functors with
-// a __device__ operator() const. For kernels that do more per element, merge_block, reduce_blocks and merge_partials_kernel are there.
+// Gathers [0, n) by add(A& accumulator, int64_t i) and hands the result to finish(A), which one thread runs: both are functors
+// with a __device__ operator() const. For kernels that do more per element, merge_block, reduce_blocks and merge_partials_kernel
+// are there.
 template <class A, class Add, class Finish>
 void reduce_range(int64_t n, const Add& add, const Finish& finish, Device device) {
   const int blocks = reduce_blocks(n);

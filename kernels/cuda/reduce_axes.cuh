@@ -1,9 +1,9 @@
 #pragma once
-// Reductions of a tensor over some of its axes, and maps whose terms are constant along those axes: kernels over (outputs, n), where
-// output o has n elements at base(o) + offset(r). Blocks have 256 threads: `across` outputs times a `team` of threads for each.
-// If the innermost axis is reduced, a team are neighbouring threads; if it is kept, neighbouring outputs are; so either way a warp
-// reads neighbouring addresses. Few outputs of many elements are cut into chunks, which leave partial results [chunk][output] that a
-// second launch merges. Bound by memory: up to 64 bytes of a thread's loads are under way at a time.
+// Reductions of a tensor over some of its axes, and maps whose terms are constant along those axes: kernels over (outputs, n),
+// where output o has n elements at base(o) + offset(r). Blocks have 256 threads: `across` outputs times a `team` of threads for
+// each. If the innermost axis is reduced, a team are neighbouring threads; if it is kept, neighbouring outputs are; so either way
+// a warp reads neighbouring addresses. Few outputs of many elements are cut into chunks, which leave partial results
+// [chunk][output] that a second launch merges. Bound by memory: up to 64 bytes of a thread's loads are under way at a time.
 //
 // What is done to the elements is a source: source.line(base, o) gives what is constant for an output (read once a thread), with
 //   Value load(int64_t at) const;                           the element at that address

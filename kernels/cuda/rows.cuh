@@ -1,7 +1,7 @@
 #pragma once
-// Rows held in registers: what reduces along the rows of a matrix and then uses their elements again reads them once. A row has a team
-// of 1 to 1024 threads (a power of two), a thread eight of its values: rows of up to 8192. Teams of up to 32 merge by shuffles
-// alone, wider ones through shared memory (merge_team of reduce.cuh).
+// Rows held in registers: what reduces along the rows of a matrix and then uses their elements again reads them once. A row has a
+// team of 1 to 1024 threads (a power of two), a thread eight of its values: rows of up to 8192. Teams of up to 32 merge by
+// shuffles alone, wider ones through shared memory (merge_team of reduce.cuh).
 #include "kernels/cuda/elementwise.cuh"
 #include "kernels/cuda/reduce.cuh"
 

@@ -1,6 +1,6 @@
-// Softmax and its logarithm along one axis. Along the last axis, rows of up to 8192 are held in registers: one read and one write of each
-// element. Along another axis, and for longer rows, a reduction finds each line's maximum and sum in one pass (a sum is rescaled when
-// the maximum grows: Milakov and Gimelshein 2018) and a map applies them: two reads. Bound by memory.
+// Softmax and its logarithm along one axis. Along the last axis, rows of up to 8192 are held in registers: one read and one write
+// of each element. Along another axis, and for longer rows, a reduction finds each line's maximum and sum in one pass (a sum is
+// rescaled when the maximum grows: Milakov and Gimelshein 2018) and a map applies them: two reads. Bound by memory.
 #include "kernels/softmax.h"
 
 #include "kernels/cuda/reduce_axes.cuh"
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(1024) softmax_rows_backward_kernel(RowShape s,
   part.store(dx + row * s.width, active, g);
 }
 
-// ---- lines along any axis ------------------------------------------------------------------------------------------------------
+// ---- lines along any axis ------------------------------------------------------------------------------------------------
 
 struct MaximumAndSum {
   float largest, sum;  // of exp(x - largest)
@@ -122,7 +122,7 @@ Extent lines_of(const AxisView& v) {
   return e;
 }
 
-// ---- launchers -----------------------------------------------------------------------------------------------------------------
+// ---- launchers -----------------------------------------------------------------------------------------------------------
 
 template <bool Log>
 void forward(int axis, const Tensor& x, Tensor& y) {
