@@ -136,10 +136,10 @@ __global__ void __launch_bounds__(T::threads, T::resident) pixel_product_kernel(
   const int b_chunk = int(threadIdx.x) % b_chunks, b_first = int(threadIdx.x) / b_chunks;
   const int a_pixel = p.groups * p.rows_padded, b_pixel = p.groups * p.inner;
   const bool a_inside = row0 + a_chunk * 4 < p.rows_padded, b_inside = column0 + b_chunk * 4 < columns;
-  const float* const a = p.dy + group * p.rows_padded + row0 + a_chunk * 4;
+  const int a = group * p.rows_padded + row0 + a_chunk * 4;
   const int column = b_inside ? column0 + b_chunk * 4 : 0, tap = column / p.inner, r = tap / p.across.count;
   const int dy = p.down.first + r * p.down.step, dx = p.across.first + (tap - r * p.across.count) * p.across.step;
-  const float* const b = p.x + group * p.inner + column - tap * p.inner;
+  const int b = group * p.inner + column - tap * p.inner;
   int pixel = int(blockIdx.y) * p.steps * inner_step;
   const int steps = min(p.steps, (p.pixels - pixel + inner_step - 1) / inner_step);
 
@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(T::threads, T::resident) pixel_product_kernel(
     for (int j = 0; j < inner_step / a_pass; ++j) {
       const int i = a_first + j * a_pass;
       const bool ok = a_inside && pixel + i < p.pixels;
-      gpu::cp_async16(to_a + inner_slowest_at<T::rows>(i, a_chunk), ok ? a + (pixel + i) * a_pixel : p.dy, ok);
+      gpu::cp_async16(to_a + inner_slowest_at<T::rows>(i, a_chunk), p.dy + (ok ? a + (pixel + i) * a_pixel : 0), ok);
     }
     GPU_UNROLL
     for (int j = 0; j < inner_step / b_pass; ++j) {
@@ -157,7 +157,8 @@ __global__ void __launch_bounds__(T::threads, T::resident) pixel_product_kernel(
       p.order.decode(pixel + i, n, y, x);
       y = y * p.step_h + dy, x = x * p.step_w + dx;
       const bool ok = b_inside && pixel + i < p.pixels && unsigned(y) < unsigned(p.h) && unsigned(x) < unsigned(p.w);
-      gpu::cp_async16(to_b + inner_slowest_at<T::columns>(i, b_chunk), ok ? b + ((n * p.h + y) * p.w + x) * b_pixel : p.x, ok);
+      gpu::cp_async16(to_b + inner_slowest_at<T::columns>(i, b_chunk), p.x + (ok ? b + ((n * p.h + y) * p.w + x) * b_pixel : 0),
+                      ok);
     }
     pixel += inner_step;
   };
