@@ -1,14 +1,18 @@
-// Training on a device, by the emulator: what travels beside the work, and what happens when a step that nobody waited for diverges.
+// Training on a device, by the emulator: the same losses as on the CPU, no waiting in a step, going on elsewhere, and what happens when
+// a step that nobody waited for diverges.
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <cstring>
 
+#include "data/safetensors.h"
 #include "gpu/emulator_config.h"
 #include "kernels/loss.h"
 #include "kernels/unary.h"
+#include "models/unet_segmenter.h"
 #include "tensor/stream.h"
 #include "tensor/transfer.h"
+#include "tests/paths.h"
 #include "tests/train_fixture.h"
 
 namespace glia::tests {
@@ -35,6 +39,28 @@ bool same_bits(const StateDict& a, const StateDict& b) {
   return true;
 }
 
+// Four noisy images of 32 x 32 with some squares for cells.
+Example squares(int64_t index) {
+  Example e{.image = Tensor({32, 32, 1}, DType::uint8), .labels = Tensor::zeros({32, 32}, DType::int32), .categories = {0, 0, 0},
+            .index = index, .id = fmt::format("img{}", index)};
+  const Philox random(7, static_cast<uint64_t>(index));
+  for (int64_t i = 0; i < e.labels.size(); ++i) {
+    const int64_t y = i / 32, x = i % 32, cell = x / 10;
+    const bool inside = cell < 3 && y > 4 + index && y < 14 + 2 * index && x % 10 > 1 && x % 10 < 9;
+    e.labels.data<int32_t>()[i] = inside ? static_cast<int32_t>(cell + 1) : 0;
+    e.image.data<uint8_t>()[i] = static_cast<uint8_t>(random.uniform(uint64_t(i), 0, 100) + (inside ? 120 : 0));
+  }
+  return e;
+}
+
+Loader squares_loader(const Segmenter& segmenter) {
+  LoaderOptions options;
+  options.batch_size = 2;
+  options.workers = 0;
+  options.prepare = [&segmenter](std::span<const Example> examples) { return segmenter.collate(examples); };
+  return Loader(4, [&segmenter](int64_t i) { return segmenter.fit(squares(i)); }, options);
+}
+
 TrainerOptions clipped_adam(const NumberMap& weights) {
   TrainerOptions o;
   o.optimizer = {.kind = OptimizerKind::adam};
@@ -42,6 +68,41 @@ TrainerOptions clipped_adam(const NumberMap& weights) {
   o.loss_weights = weights;
   o.clip_norm = 1;
   o.ema = 0.9;
+  return o;
+}
+
+struct ThreeSteps {
+  std::vector<StepRecord> records;
+  StateDict weights;
+  int64_t waits = 0;  // during two of the three
+  Prediction prediction;
+};
+
+ThreeSteps train_three_steps(const UnetSegmenterOptions& options, Device device) {
+  const auto segmenter = make_unet_segmenter(options);
+  segmenter->module().initialize(5);
+  segmenter->module().to(device);
+  Loader loader = squares_loader(*segmenter);
+  Trainer trainer(segmenter->module(), [&](const Batch& b) { return segmenter->losses(b.tensors); }, loader,
+                  clipped_adam({{"dice", 0.5}}));
+  ThreeSteps result;
+  trainer.launch();
+  const int64_t before = device_waits();
+  trainer.launch();
+  trainer.launch();
+  result.waits = device_waits() - before;
+  result.records = trainer.read();
+  result.weights = segmenter->module().state_dict();
+  segmenter->module().eval();
+  const NoGrad no_grad;
+  segmenter->validate(squares(0), result.prediction);
+  return result;
+}
+
+UnetSegmenterOptions tiny(const char* name) {
+  UnetSegmenterOptions o;
+  o.network = {.name = name, .base_channels = 4, .depth = 2};
+  o.image_size = {32, 32};
   return o;
 }
 
@@ -74,6 +135,36 @@ Loader numbers_loader() {
 
 TEST_SUITE_BEGIN("devicetraining");
 
+TEST_CASE("three steps of a tiny UNet have the CPU's losses on the emulated device, and wait for nothing") {
+  std::vector<std::pair<std::string, UnetSegmenterOptions>> systems;
+  systems.emplace_back("binary, two losses", tiny("unet_keras"));
+  systems.back().second.losses = {"bce", "dice"};
+  systems.back().second.positive_weight = 2;
+  systems.emplace_back("border, class weights", tiny("unet_milesial"));
+  systems.back().second.target = UnetTarget::border;
+  systems.back().second.losses = {"cross_entropy"};
+  systems.back().second.class_weights = {1, 2, 4};
+  systems.emplace_back("elu, transposed convolutions", tiny("unet_dsb"));
+  for (const auto& [label, options] : systems) {
+    INFO(label);
+    const ThreeSteps want = train_three_steps(options, Device{}), got = train_three_steps(options, emulated);
+    REQUIRE(got.records.size() == 3);
+    for (size_t i = 0; i < 3; ++i) {
+      const StepRecord &a = got.records[i], &b = want.records[i];
+      CHECK(a.loss == doctest::Approx(b.loss).epsilon(1e-5));
+      CHECK(a.grad_norm == doctest::Approx(b.grad_norm).epsilon(1e-4));
+      CHECK(a.step == b.step);
+      REQUIRE(a.terms.size() == b.terms.size());
+      for (size_t k = 0; k < a.terms.size(); ++k) CHECK(a.terms[k].second == doctest::Approx(b.terms[k].second).epsilon(1e-5));
+    }
+    CHECK(got.waits == 0);
+    for (int64_t i = 0; i < want.prediction.foreground.size(); ++i)
+      REQUIRE(got.prediction.foreground.data<float>()[i] == doctest::Approx(want.prediction.foreground.data<float>()[i]).epsilon(1e-3));
+    const DeferredStreams deferred;
+    CHECK(same_bits(train_three_steps(options, emulated).weights, got.weights));
+  }
+}
+
 TEST_CASE("weights that were on a device are the host's, to the bit") {
   TinyNet net;
   net.initialize(3);
@@ -86,6 +177,31 @@ TEST_CASE("weights that were on a device are the host's, to the bit") {
   other.load_state_dict(before, "test");
   other.to(Device{});
   CHECK(same_bits(other.state_dict(), before));
+}
+
+TEST_CASE("a run goes on on another device") {
+  const TemporaryFolder folder;
+  const auto train = [&](const char* name, Device device, int steps, const char* resume) {
+    TinyTraining t(folder / name);
+    t.device = device;
+    t.set(fmt::format("solver.max_iterations={}", steps));
+    t.resume = resume;
+    t.run();
+    return read_checkpoint(folder / name / "checkpoints" / "last.safetensors");
+  };
+  const Checkpoint want = train("cpu", Device{}, 20, "");
+  for (const Device first : {Device{}, emulated}) {
+    const char* name = first == emulated ? "from_device" : "to_device";
+    train(name, first, 10, "");
+    const Checkpoint got = train(name, first == emulated ? Device{} : emulated, 20, "auto");
+    CHECK(got.step == 20);
+    for (const auto& [key, t] : want.weights) {
+      const Tensor a = t.cast(DType::float64), b = got.weights.at(key).cast(DType::float64);
+      for (int64_t i = 0; i < a.size(); ++i) CHECK(b.data<double>()[i] == doctest::Approx(a.data<double>()[i]).epsilon(1e-3));
+    }
+    std::string metrics = read_file(folder / name / "metrics.jsonl");
+    CHECK(std::count(metrics.begin(), metrics.end(), '\n') == 20);
+  }
 }
 
 TEST_CASE("steps that were launched are those that were waited for; one that diverges is found by read(), and undone") {

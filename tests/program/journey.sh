@@ -52,6 +52,22 @@ expect 1 "differs by" "$GLIA" inspect run/checkpoints/last.safetensors "$(ls run
 image=cells/train/$(ls cells/train | head -1)
 expect 0 "0 of 1" "$GLIA" inspect "$image" "$image"
 expect 0 "SIMD" "$GLIA" doctor
+expect 0 "CUDA" "$GLIA" doctor
+expect 0 'device = "emulated"' "$GLIA" train unet --print-config --device emulated
+
+# a device, by the emulator: train, go on there from a CPU's run and back, predict
+TINY=(--set model.base_channels=4 --set model.depth=2 --set data.image_size=32 --set solver.batch_size=2 --set eval.max_images=1
+  --set run.log_every=2 --set eval.pictures=0)
+expect 0 "" "$GLIA" train unet --data cells --out emulated "${TINY[@]}" --set solver.max_iterations=3 --device emulated
+if [ "$(wc -l <emulated/metrics.jsonl)" = 3 ]; then pass; else fail "on a device metrics.jsonl has $(wc -l <emulated/metrics.jsonl) lines"; fi
+holds "$(number emulated/metrics.jsonl memory) > 0"
+expect 0 "step 3" "$GLIA" train unet --data cells --out emulated "${TINY[@]}" --set solver.max_iterations=5 --device cpu --resume auto
+expect 0 "step 5" "$GLIA" train unet --data cells --out emulated "${TINY[@]}" --set solver.max_iterations=6 --device emulated --resume auto
+expect 0 "" "$GLIA" predict emulated/checkpoints/last.safetensors --images "cells/train/$(ls cells/train | head -1)" --out found_emulated \
+  --write labels --device emulated
+expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_emulated --device emulated
+expect 0 "on emulated" "$GLIA" bench step unet "${TINY[@]}" --mode train --size 32x32 --batch 1 --seconds 0.1 --device emulated
+
 expect 0 "" "$GLIA" bench step unet --mode infer --size 64x64 --batch 1 --seconds 0.1 --json bench.json
 file bench.json
 expect 0 "" "$GLIA" bench step unet --mode train --size 64x64 --batch 1 --instances 5 --seconds 0.1
