@@ -292,8 +292,9 @@ class BorderUnet final : public UnetSegmenter {
     return apply(CrossEntropy{}, z, target, class_weights_, Tensor{})[0];
   }
 
-  // Class probabilities (H, W, 3) of x (H, W, C): tiles blended with weights that fall off linearly towards their edges.
-  Tensor probabilities(const Tensor& x) {
+  // Class probabilities (H, W, 3) of a fitted image (H, W, C): tiles blended with weights that fall off linearly towards their edges.
+  Tensor probabilities(const Tensor& image) {
+    const Tensor x = network_input(image);
     const int64_t height = x.dim(0), width = x.dim(1);
     const int64_t tile_height = options_.tile[0] ? std::min(options_.tile[0], height) : height;
     const int64_t tile_width = options_.tile[1] ? std::min(options_.tile[1], width) : width;
