@@ -253,13 +253,13 @@ TEST_CASE("batches and numbers travel beside the work") {
     const int64_t rows = i == 4 ? 1 : 2;  // another shape on the way
     return std::vector<Tensor>{Tensor::full({rows, 3}, double(i)), Tensor::full({rows}, double(10 + i), DType::int64)};
   };
-  std::vector<Tensor> results;
+  std::vector<Tensor> results, kept;  // freeing memory of the emulated device waits for it
   uploader.begin(batch(0));
   const int64_t before = device_waits();
   for (int64_t i = 0; i < 7; ++i) {
     const std::vector<Tensor> here = uploader.take();
     CHECK(here[0].device() == emulated);
-    const Tensor y = apply(Neg{}, here[0]);
+    const Tensor y = kept.emplace_back(apply(Neg{}, here[0]));
     numbers.add(y.reshape({y.size()}).slice(0, 1));
     results.push_back(here[1].clone());
     uploader.begin(batch(i + 1));
