@@ -15,17 +15,14 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-preset=cuda
-command -v nvcc >/dev/null || preset=release
-scripts/setup.sh && scripts/build.sh "$preset" || exit 1
-bin=build/$preset/bin
-device=cuda
-"$bin/glia" doctor | tee doctor.txt | grep -i 'gpu' || true
-if ! grep -q 'GPU 0' doctor.txt; then device=emulated; fi
-echo "test_gpu: device $device"
-
+scripts/setup.sh && scripts/build.sh release || exit 1
+bin=build/release/bin
 work=$(mktemp -d)
-trap 'rm -rf "$work" doctor.txt' EXIT
+trap 'rm -rf "$work"' EXIT
+device=emulated
+"$bin/glia" doctor >"$work/doctor"
+if grep -q '^GPU .*cuda:0' "$work/doctor"; then device=cuda; fi
+echo "test_gpu: device $device"
 failed=0
 row() { printf '| %s | %s |\n' "$1" "$2" >>"$work/rows"; }
 # check TITLE COMMAND...: one row; its output is shown where it fails.
@@ -58,8 +55,17 @@ check "three steps of a small UNet on $device" "$bin/glia" train unet --data "$w
 check "the same steps on the CPU" "$bin/glia" train unet --data "$work/cells" --out "$work/cpu" "${small[@]}" --device cpu
 
 if [ $device = cuda ] && [ -z "$quick" ]; then
-  "$bin/glia_bench" --benchmark_filter='^device/' --benchmark_counters_tabular=true >"$work/bench" 2>&1 || failed=$((failed + 1))
-  python3 -c 'import torch' 2>/dev/null && python3 bench/compare_pytorch.py --device cuda --glia "$bin/glia" >"$work/torch" 2>&1
+  "$bin/glia_ladders" --device cuda --repeat 20 >"$work/ladders" 2>&1 || failed=$((failed + 1))
+  for precision in fp32 tf32 bf16; do
+    for kernels in hand auto; do
+      for mode in train infer; do
+        printf '%s, %s, --kernels %s: ' "$mode" "$precision" "$kernels"
+        "$bin/glia" bench step study/unet --mode $mode --size 256x256 --batch 16 --device cuda --kernels $kernels \
+          --set run.precision=$precision --seconds 10 --quiet --json "$work/step.json" >/dev/null && cat "$work/step.json"
+        echo
+      done
+    done
+  done >"$work/steps" 2>&1
 fi
 
 {
@@ -70,7 +76,7 @@ fi
   echo "| check | result |"
   echo "|---|---|"
   cat "$work/rows"
-  for part in torch bench; do
+  for part in doctor ladders steps; do
     if [ -s "$work/$part" ]; then printf '\n```\n'; cat "$work/$part"; printf '```\n'; fi
   done
 } >"$out"
