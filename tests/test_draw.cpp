@@ -100,6 +100,8 @@ TEST_CASE("any image becomes a picture") {
   CHECK(at(p, 0, 0) == colors::black);
   CHECK(at(p, 2, 1) == colors::white);
   CHECK(painted(to_picture(Tensor::full({2, 2}, NAN)), colors::black) == 4);
+  const Tensor endless = Tensor::from<float>({1, 4}, {0, 1, 2, INFINITY});  // what is not finite does not set the range
+  CHECK(at(to_picture(endless), 2, 0) == colors::white);
   CHECK(to_picture(Tensor::zeros({4, 5, 4}, DType::uint8)).shape() == Shape{4, 5, 3});
 }
 
