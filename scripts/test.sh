@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 preset=release
 if [ $# -gt 0 ] && [ "$1" != -- ]; then preset=$1; shift; fi
 if [ "${1:-}" = -- ]; then shift; fi
-targets=()
+targets=(all)
 if [ "$preset" = tsan ]; then  # what shares data among threads: the pool, the loader, the trainer. The rest is too slow here.
   targets=(glia_tests)
   set -- -R '^(tensor|data|train)$' "$@"
