@@ -31,13 +31,21 @@ __global__ void __launch_bounds__(index_threads) take_kernel(Take g, const Unit*
   const uint32_t i = g.m.split(o);
   const int64_t first = int64_t(piece) * batch * width + t % width;
   Unit units[batch];
+  bool refused = false;  // told at the end, where no register has to outlive the call
+  int64_t wrong = 0;
   GPU_UNROLL
   for (int j = 0; j < batch; ++j) {
     const int64_t u = first + j * g.width;
     if (u >= g.units) continue;
-    const int64_t at = checked_index(index[g.per_element ? row * g.units + u : i], g.size);
-    units[j] = x[(o * g.size + at) * g.units + u];
+    const int64_t at = index[g.per_element ? row * g.units + u : i];
+    if (uint64_t(at) < uint64_t(g.size)) {
+      units[j] = x[(o * g.size + at) * g.units + u];
+    } else {
+      refused = true;
+      wrong = at;
+    }
   }
+  if (refused) return refuse_index(wrong, g.size);
   GPU_UNROLL
   for (int j = 0; j < batch; ++j) {
     const int64_t u = first + j * g.width;
