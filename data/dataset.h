@@ -58,6 +58,13 @@ Dataset open_predictions(const std::filesystem::path& path, const Dataset& truth
 Tensor read_pixels(const Sample& sample, const ImageLimits& limits = {});
 // Image, label map (smaller instances on top, crowds left out) and categories: what a Loader loads.
 Example read_example(const Dataset& dataset, int64_t index);
+// Image and instances (crowds left out; masks whole where they overlap), neither label map nor categories: for detection.
+Example read_detection_example(const Dataset& dataset, int64_t index);
+// Leaves out samples without an instance that is no crowd (detectron2's FILTER_EMPTY_ANNOTATIONS); returns how many. Such samples stay
+// negatives where this is not called.
+int64_t drop_unannotated(Dataset& dataset);
+// For LoaderOptions::groups: 0 where a sample is wider than high, else 1.
+std::vector<uint8_t> aspect_groups(const Dataset& dataset);
 
 // For check-data and `convert`: what the path is, "Sartorius CSV", "COCO JSON", "label maps" or "pairs of images and label maps".
 std::string describe_layout(const std::filesystem::path& path, const DatasetOptions& options = {});

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "data/augment.h"
+#include "data/detection_augment.h"
+#include "data/instance.h"
 #include "tensor/tensor.h"
 
 namespace glia {
@@ -23,6 +25,7 @@ struct Example {
   std::vector<int> categories;  // of instance i
   int64_t index = 0;            // in the data set
   std::string id;
+  std::vector<Instance> instances{};  // detection: instead of labels and categories; masks of the image's size, which may overlap
 };
 
 struct Batch {
@@ -44,10 +47,18 @@ struct LoaderOptions {
   int workers = 2;                              // 0: everything happens inside next()
   int prefetch = 4;                             // batches that may be ready or under way at a time
   bool cache = false;                           // keep what `load` returned in memory
+  // Examples follow one another as an endless chain of the epochs' orders, and batches take them as they come, so none is incomplete
+  // and a batch may hold the end of one order and the beginning of the next (detectron2's TrainingSampler). An epoch is then
+  // floor(examples / batch_size) batches, at least 1.
+  bool endless = false;
+  // With `endless`: the group of every example; each batch is of one group, and comes when its last example does (detectron2's aspect-ratio
+  // grouping). Empty: all are one group.
+  std::vector<uint8_t> groups{};
   AugmentOptions augment;
+  std::optional<DetectionAugment> detection{};  // applied to image and instances, instead of `augment`
   // Makes a batch's tensors (normalisation, targets, stacking). Called on a worker, by several at a time.
   std::function<std::vector<Tensor>(std::span<const Example>)> prepare{};
-  bool keep_examples = true;  // false: the batch carries ids and indices, but neither images nor label maps
+  bool keep_examples = true;  // false: the batch carries ids and indices, but neither images nor label maps nor instances
 };
 
 // Order of the n examples in an epoch: a random permutation, a pure function of (seed, epoch); 0..n-1 without shuffling.
