@@ -46,7 +46,8 @@ void attach_files(Dataset& dataset, std::vector<std::string> names, const fs::pa
                              root.string()));
     } else if (found == Found::missing) {
       faults.add(options.skip_corrupt ? Severity::drop : Severity::stop, "missing image",
-                 fmt::format("image '{}': no such file in {}; --images DIR names the folder (predict: --image-folder DIR)", name, root.string()));
+                 fmt::format("image '{}': no such file in {}; --images DIR names the folder (predict: --image-folder DIR)", name,
+                             root.string()));
     } else {
       kept.push_back(std::move(sample));
     }
@@ -280,6 +281,29 @@ Example read_example(const Dataset& dataset, int64_t index) {
   example.index = index;
   example.id = sample.id;
   return example;
+}
+
+Example read_detection_example(const Dataset& dataset, int64_t index) {
+  const Sample& sample = dataset.samples.at(static_cast<size_t>(index));
+  Example example;
+  example.image = read_pixels(sample);
+  std::copy_if(sample.instances.begin(), sample.instances.end(), std::back_inserter(example.instances),
+               [](const Instance& i) { return !i.crowd; });
+  example.index = index;
+  example.id = sample.id;
+  return example;
+}
+
+int64_t drop_unannotated(Dataset& dataset) {
+  return static_cast<int64_t>(std::erase_if(dataset.samples, [](const Sample& s) {
+    return std::all_of(s.instances.begin(), s.instances.end(), [](const Instance& i) { return i.crowd; });
+  }));
+}
+
+std::vector<uint8_t> aspect_groups(const Dataset& dataset) {
+  std::vector<uint8_t> groups;
+  for (const Sample& s : dataset.samples) groups.push_back(s.width > s.height ? 0 : 1);
+  return groups;
 }
 
 std::string describe_layout(const fs::path& path, const DatasetOptions& options) {

@@ -16,22 +16,11 @@
 namespace glia {
 namespace {
 
-constexpr uint64_t order_key = 0x6F72646572ull;  // keeps the order's draws apart from the augmentation's under the same seed
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
-
-std::vector<int64_t> epoch_order(int64_t n, uint64_t seed, int64_t epoch, bool shuffle) {
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  if (!shuffle) return order;
-  const Philox philox(seed ^ order_key, static_cast<uint64_t>(epoch));
-  for (uint64_t i = static_cast<uint64_t>(n); i > 1; --i) std::swap(order[i - 1], order[philox.below(i, i)]);
-  return order;
-}
 
 // Invariants, under mutex_: batches are numbered from 0 at first_epoch; ready_ holds only numbers in
 // [consumed_, taken_); taken_ < consumed_ + prefetch + 1. A worker drops its batch when generation_ has changed (seek).
@@ -44,6 +33,10 @@ class Loader::Impl {
     if (options_.workers < 0 || options_.workers > 256) throw UsageError("data.workers: {}, want 0 to 256", options_.workers);
     if (options_.prefetch < 1) throw UsageError("data.prefetch: {}, want at least 1", options_.prefetch);
     check(options_.augment);
+    if (options_.detection) check(*options_.detection);
+    if (options_.endless)
+      chain_.emplace(size_, options_.batch_size, options_.groups, [this](int64_t epoch) { return order_of(epoch); });
+    GLIA_CHECK(options_.endless || options_.groups.empty(), "loader: groups without endless");
     if (options_.cache) cache_.resize(static_cast<size_t>(size_));
     position_to(options_.first_epoch, options_.first_position);
     for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this](std::stop_token stop) { work(stop); });
@@ -57,6 +50,7 @@ class Loader::Impl {
 
   int64_t batches_per_epoch() const {
     const int64_t whole = size_ / options_.batch_size;
+    if (options_.endless) return std::max<int64_t>(1, whole);
     return options_.drop_last && whole > 0 ? whole : (size_ + options_.batch_size - 1) / options_.batch_size;
   }
 
@@ -138,14 +132,21 @@ class Loader::Impl {
     batch.epoch = number / per_epoch;
     batch.position = number % per_epoch;
     batch.last_of_epoch = batch.position + 1 == per_epoch;
-    const auto order = order_of(batch.epoch);
-    const int64_t first = batch.position * options_.batch_size, last = std::min(size_, first + options_.batch_size);
-    for (int64_t i = first; i < last; ++i) batch.examples.push_back(example((*order)[static_cast<size_t>(i)], batch.epoch));
+    for (const Drawn& drawn : drawn_for(batch)) batch.examples.push_back(example(drawn));
     if (options_.prepare) batch.tensors = options_.prepare(batch.examples);
     if (!options_.keep_examples) {
-      for (Example& e : batch.examples) e.image = e.labels = Tensor();
+      for (Example& e : batch.examples) e.image = e.labels = Tensor(), e.instances.clear();
     }
     return batch;
+  }
+
+  std::vector<Drawn> drawn_for(const Batch& batch) {
+    if (chain_) return chain_->batch(batch.epoch * batches_per_epoch() + batch.position);
+    const auto order = order_of(batch.epoch);
+    const int64_t first = batch.position * options_.batch_size, last = std::min(size_, first + options_.batch_size);
+    std::vector<Drawn> drawn;
+    for (int64_t i = first; i < last; ++i) drawn.push_back({batch.epoch, (*order)[static_cast<size_t>(i)]});
+    return drawn;
   }
 
   // The order of the last two epochs asked for is kept: workers stand in at most two at a time.
@@ -158,9 +159,14 @@ class Loader::Impl {
     return slot.order;
   }
 
-  Example example(int64_t index, int64_t epoch) {
+  Example example(const Drawn& drawn) {
+    const auto [epoch, index] = drawn;
     Example example = loaded(index);
     example.index = index;
+    if (options_.detection) {
+      augment_detection(example.image, example.instances, *options_.detection, options_.seed, epoch, index);
+      return example;
+    }
     if (options_.augment.identity()) return example;
     const auto a = draw_augmentation(options_.augment, example.image.dim(0), example.image.dim(1), options_.seed, epoch, index);
     example.image = augment_image(example.image, a);
@@ -209,6 +215,7 @@ class Loader::Impl {
   };
   std::mutex order_mutex_;
   std::array<EpochOrder, 2> orders_;
+  std::optional<EndlessChain> chain_;
 
   double waited_ = 0;                  // touched by next() alone
   std::vector<std::jthread> threads_;  // last: they use everything above

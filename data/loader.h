@@ -15,6 +15,7 @@
 #include "data/augment.h"
 #include "data/detection_augment.h"
 #include "data/instance.h"
+#include "data/sampling.h"
 #include "tensor/tensor.h"
 
 namespace glia {
@@ -60,9 +61,6 @@ struct LoaderOptions {
   std::function<std::vector<Tensor>(std::span<const Example>)> prepare{};
   bool keep_examples = true;  // false: the batch carries ids and indices, but neither images nor label maps nor instances
 };
-
-// Order of the n examples in an epoch: a random permutation, a pure function of (seed, epoch); 0..n-1 without shuffling.
-std::vector<int64_t> epoch_order(int64_t n, uint64_t seed, int64_t epoch, bool shuffle = true);
 
 // `load(i)` gives example i of `size`, unaugmented; it is called on workers, by several at a time. What it, the augmentation or
 // `prepare` throw is thrown again by next() in the failed batch's turn.
