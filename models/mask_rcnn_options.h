@@ -2,13 +2,11 @@
 // Every constant of Mask R-CNN, with the defaults of detectron2's COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.
 #include <array>
 #include <cstdint>
-#include <string>
 #include <vector>
 
-namespace glia {
+#include "nn/layers.h"
 
-enum class NormKind { frozen_bn, bn, gn };
-NormKind parse_norm(const std::string& name);  // "frozen_bn", "bn" or "gn"; UsageError for an unknown name
+namespace glia {
 
 struct ResnetOptions {
   int64_t depth = 50;  // or 101
@@ -17,7 +15,8 @@ struct ResnetOptions {
   int64_t res2_channels = 256;   // outputs of res2; doubled by each further stage
   int64_t width_per_group = 64;  // of res2's 3x3 convolutions; doubled by each further stage
   bool stride_in_1x1 = true;     // MSRA's weights; false: in the 3x3 (torchvision)
-  NormKind norm = NormKind::frozen_bn;
+  nn::NormKind norm = nn::NormKind::frozen_bn;
+  double norm_eps = 1e-5;
   int64_t freeze_at = 2;  // 1: the stem takes no gradient, 2: nor does res2, ...; 0: everything is trained
 };
 

@@ -9,7 +9,7 @@
 namespace glia {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Initializer>, 10> names{{
+constexpr std::array<std::pair<std::string_view, Initializer>, 12> names{{
     {"zeros", Initializer::zeros},
     {"ones", Initializer::ones},
     {"glorot_uniform", Initializer::glorot_uniform},
@@ -20,6 +20,8 @@ constexpr std::array<std::pair<std::string_view, Initializer>, 10> names{{
     {"torch_default", Initializer::torch_default},
     {"kaiming_normal_fan_out", Initializer::kaiming_normal_fan_out},
     {"kaiming_uniform_a1", Initializer::kaiming_uniform_a1},
+    {"normal_0_01", Initializer::normal_0_01},
+    {"normal_0_001", Initializer::normal_0_001},
 }};
 
 template <class Draw>
@@ -57,6 +59,7 @@ void initialize(const Tensor& t, Initializer initializer, Fans fans, uint64_t se
   const Philox random(seed, fnv1a(name));
   constexpr double deviation_of_cut_normal = 0.87962566103423978;
   const auto uniform = [&](double limit) { fill(t, [&](uint64_t i) { return random.uniform(i, -limit, limit); }); };
+  const auto normal = [&](double deviation) { fill(t, [&](uint64_t i) { return deviation * random.normal(i); }); };
   const auto cut_normal = [&](double variance) {
     const double deviation = std::sqrt(variance) / deviation_of_cut_normal;
     fill(t, [&](uint64_t i) { return deviation * truncated_normal(random, i); });
@@ -71,8 +74,9 @@ void initialize(const Tensor& t, Initializer initializer, Fans fans, uint64_t se
     case Initializer::lecun_normal: return cut_normal(1 / fans.in);
     case Initializer::torch_default: return uniform(1 / std::sqrt(fans.in));
     case Initializer::kaiming_uniform_a1: return uniform(std::sqrt(3 / fans.in));
-    case Initializer::kaiming_normal_fan_out:
-      return fill(t, [&](uint64_t i) { return std::sqrt(2 / fans.out) * random.normal(i); });
+    case Initializer::kaiming_normal_fan_out: return normal(std::sqrt(2 / fans.out));
+    case Initializer::normal_0_01: return normal(0.01);
+    case Initializer::normal_0_001: return normal(0.001);
   }
 }
 

@@ -20,6 +20,8 @@ enum class Initializer : uint8_t {
   torch_default,           // U(+-1/sqrt(fan_in)): PyTorch's kaiming_uniform(a = sqrt 5) for weights, and its rule for biases
   kaiming_normal_fan_out,  // N(0, 2 / fan_out), not truncated (torchvision's ResNet)
   kaiming_uniform_a1,      // U(+-sqrt(3 / fan_in)): Caffe2's XavierFill
+  normal_0_01,             // N(0, 0.01^2), and 0.001^2: the predictors of Faster R-CNN
+  normal_0_001,
 };
 
 // Keras' truncated normal: cut at two deviations, and widened so that the variance is the one that was asked for. Filters of

@@ -1,5 +1,7 @@
 #pragma once
 // Layers: modules that own the parameters of one op. Images are NHWC.
+#include <optional>
+
 #include "kernels/conv.h"
 #include "kernels/norm.h"
 #include "nn/module.h"
@@ -13,6 +15,8 @@ struct Initializers {
 };
 inline constexpr Initializers he_normal{Initializer::he_normal, Initializer::zeros};
 inline constexpr Initializers glorot_uniform{Initializer::glorot_uniform, Initializer::zeros};
+inline constexpr Initializers msra_fill{Initializer::kaiming_normal_fan_out, Initializer::zeros};  // Caffe2's names
+inline constexpr Initializers xavier_fill{Initializer::kaiming_uniform_a1, Initializer::zeros};
 
 struct ConvOptions {
   int64_t in = 1;
@@ -65,7 +69,8 @@ class ConvTranspose2d : public Module {
 // Parameters weight (out, in), bias (out).
 class Linear : public Module {
  public:
-  Linear(int64_t in, int64_t out, bool bias = true, Initializers init = {});
+  // `layout`: ParameterLayout::pooled where the inputs are the pixels of small images.
+  Linear(int64_t in, int64_t out, bool bias = true, Initializers init = {}, ParameterLayout layout = {});
   Tensor operator()(const Tensor& x) const;  // (..., in) -> (..., out)
 
  private:
@@ -85,10 +90,52 @@ class BatchNorm2d : public Module {
  public:
   explicit BatchNorm2d(int64_t channels, BatchNormOptions options = {});
   Tensor operator()(const Tensor& x, Activation activation = Activation::none);
+  std::array<Tensor, 2> folded() const;  // scale and shift of evaluation, without gradient
 
  private:
   BatchNormOptions options_;
   Tensor weight_, bias_, running_mean_, running_var_, batches_;
+};
+
+// A batch norm whose numbers are constants: buffers weight, bias, running_mean, running_var (C). It is part of the convolution
+// before it: y = x scale + shift.
+class FrozenBatchNorm2d : public Module {
+ public:
+  explicit FrozenBatchNorm2d(int64_t channels, double eps = 1e-5);
+  std::array<Tensor, 2> folded() const;
+
+ private:
+  double eps_;
+  Tensor weight_, bias_, running_mean_, running_var_;
+};
+
+// Parameters weight, bias (C).
+class GroupNorm : public Module {
+ public:
+  GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
+  Tensor operator()(const Tensor& x) const;
+
+ private:
+  glia::GroupNorm op_;
+  Tensor weight_, bias_;
+};
+
+enum class NormKind { none, frozen_bn, bn, gn };
+NormKind parse_norm(std::string_view name);  // "none" or "", "frozen_bn", "bn", "gn"; UsageError for an unknown name
+
+// activation(norm(conv(x)) + residual), the activation being options.activation: parameters as Conv2d's, child norm
+// (detectron2's Conv2d). Constant norms go into the convolution's epilogue. gn has 32 groups.
+class ConvNorm2d : public Module {
+ public:
+  ConvNorm2d(const ConvOptions& options, NormKind norm, double eps = 1e-5);
+  Tensor operator()(const Tensor& x, const Tensor& residual = {});
+
+ private:
+  glia::Conv2d op_;
+  Tensor weight_, bias_;
+  std::optional<FrozenBatchNorm2d> frozen_;
+  std::optional<BatchNorm2d> batch_;
+  std::optional<GroupNorm> group_;
 };
 
 // Nothing in evaluation. Draws by (seed, name, step) of Module::set_random, so use one object per place.

@@ -25,14 +25,23 @@ std::string list(const std::vector<std::string>& names) {
 
 }  // namespace
 
-Tensor to_checkpoint(const Tensor& t, Layout layout) {
+Tensor to_checkpoint(const Tensor& t, ParameterLayout layout) {
   const Tensor host = t.to(Device{});
-  if (layout == Layout::filter) return permuted(host, {0, 3, 1, 2});
-  return host.shares_data_with(t) ? host.clone() : host;
+  switch (layout.kind) {
+    case ParameterLayout::Kind::same: return host.shares_data_with(t) ? host.clone() : host;
+    case ParameterLayout::Kind::filter: return permuted(host, {0, 3, 1, 2});
+    case ParameterLayout::Kind::pooled:
+      return permuted(host.reshape({t.dim(0), layout.pixels, t.dim(1) / layout.pixels}), {0, 2, 1}).reshape(t.shape());
+  }
+  throw InternalError("layout {}", int(layout.kind));
 }
 
-Tensor from_checkpoint(const Tensor& t, Layout layout) {
-  return layout == Layout::filter && t.rank() == 4 ? permuted(t, {0, 2, 3, 1}) : t;
+// A tensor of another rank or size than the layout's is given back as it is: its shape is the caller's error to tell.
+Tensor from_checkpoint(const Tensor& t, ParameterLayout layout) {
+  if (layout.kind == ParameterLayout::Kind::filter && t.rank() == 4) return permuted(t, {0, 2, 3, 1});
+  if (layout.kind == ParameterLayout::Kind::pooled && t.rank() == 2 && t.dim(1) % layout.pixels == 0)
+    return permuted(t.reshape({t.dim(0), t.dim(1) / layout.pixels, layout.pixels}), {0, 2, 1}).reshape(t.shape());
+  return t;
 }
 
 void Module::visit(const std::string& prefix, const std::function<void(const std::string&, Module&)>& f) {
@@ -60,6 +69,10 @@ int64_t Module::parameter_count() {
   int64_t count = 0;
   for (const NamedTensor& p : parameters()) count += p.tensor->size();
   return count;
+}
+
+void Module::freeze() {
+  for (const NamedTensor& p : parameters()) p.tensor->set_grad_record(nullptr);
 }
 
 void Module::train(bool on) {

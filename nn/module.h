@@ -19,14 +19,24 @@
 
 namespace glia {
 
-// How a tensor is laid out in checkpoints (PyTorch's layout) compared with here. `filter`: KCRS there, KRSC here; transposed
-// filters (CKRS there, CRSK here) are permuted alike.
-enum class Layout : uint8_t { same, filter };
-Tensor to_checkpoint(const Tensor& t, Layout layout);
-Tensor from_checkpoint(const Tensor& t, Layout layout);
+// How a tensor is laid out in checkpoints (PyTorch's layout) compared with here.
+struct ParameterLayout {
+  enum class Kind : uint8_t { same, filter, pooled };
+  Kind kind = Kind::same;
+  int64_t pixels = 0;
+
+  static const ParameterLayout same;
+  static const ParameterLayout filter;  // KCRS there, KRSC here; transposed filters (CKRS there, CRSK here) are permuted alike
+  // A linear layer over small images of so many pixels: columns (channel, pixel) there, (pixel, channel) here.
+  static constexpr ParameterLayout pooled(int64_t pixels) { return {Kind::pooled, pixels}; }
+};
+inline constexpr ParameterLayout ParameterLayout::same{};
+inline constexpr ParameterLayout ParameterLayout::filter{Kind::filter};
+Tensor to_checkpoint(const Tensor& t, ParameterLayout layout);
+Tensor from_checkpoint(const Tensor& t, ParameterLayout layout);
 
 struct ParameterRule {
-  Layout layout = Layout::same;
+  ParameterLayout layout{};
   Initializer initializer = Initializer::zeros;
   Fans fans{};
 };
@@ -41,7 +51,7 @@ struct NamedTensor {
 using StateDict = std::map<std::string, Tensor>;
 
 // Invariants: registered tensors and children are members of the object, which therefore can neither be copied nor moved; a
-// parameter has a gradient record, a buffer has none.
+// parameter has a gradient record unless it is frozen, a buffer has none.
 class Module {
  public:
   Module() = default;
@@ -53,6 +63,10 @@ class Module {
   std::vector<NamedTensor> parameters();
   std::vector<NamedTensor> buffers();
   int64_t parameter_count();
+
+  // From now on the parameters of this tree take no gradient, and optimizers made later leave them alone. They are drawn, moved,
+  // saved and loaded like all others.
+  void freeze();
 
   void train(bool on = true);
   void eval() { train(false); }

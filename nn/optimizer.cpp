@@ -116,7 +116,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, const std::vector<NamedTen
     const ParameterGroup group = g < groups.size() ? groups[g] : ParameterGroup{};
     const int64_t begin = size;
     for (const NamedTensor& p : parameters) {
-      if (group_of(p.name) != g) continue;
+      if (!wants_grad(*p.tensor) || group_of(p.name) != g) continue;
       if (group.lr_factor == 0) {
         p.tensor->set_grad_record(nullptr);
         continue;

@@ -48,7 +48,7 @@ bool matches(std::string_view pattern, std::string_view name);
 // gradients_; parts start at multiples of 64 bytes, the gaps stay 0; the parameters of a group are contiguous.
 class Optimizer {
  public:
-  // Moves the parameters into the arena. The module must outlive the optimizer.
+  // Moves the parameters into the arena, but for frozen ones. The module must outlive the optimizer.
   Optimizer(const OptimizerOptions& options, const std::vector<NamedTensor>& parameters,
             const std::vector<ParameterGroup>& groups = {});
 
@@ -95,7 +95,7 @@ class Optimizer {
   struct Part {
     std::string name;
     Tensor* tensor;
-    Layout layout;
+    ParameterLayout layout;
     int64_t offset;
   };
   struct Run {  // of parameters of one group
@@ -128,7 +128,7 @@ class Ema {
   void update();  // after each step
   void swap();
   const Tensor& average() const { return average_; }  // flat, as the optimizer's weights
-  StateDict state_dict() const;  // parameter names, without prefix
+  StateDict state_dict() const;                       // parameter names, without prefix
   void load_state_dict(const StateDict& state, std::string_view source);
 
  private:

@@ -148,12 +148,12 @@ void run_case(const ParityCase& c, const ParityHandler& handler) {
   if (handler.reference_too) choices.push_back({KernelChoice::vendor, "vendor"});
 #endif
   for (const auto& [choice, label] : choices) {
-    INFO("--kernels ", label);
+    INFO("--kernels ", std::string(label));
     set_kernel_choice(choice);
     try {
       handler.run(c);
     } catch (const std::exception& e) {
-      FAIL_CHECK("threw: " << e.what());
+      FAIL_CHECK("threw: " << std::string(e.what()));
     }
     set_kernel_choice(KernelChoice::automatic);
   }

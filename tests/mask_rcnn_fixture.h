@@ -1,0 +1,38 @@
+#pragma once
+// What the cases of the Mask R-CNN fixtures have in common: options by detectron2's key names, weights and inputs by formula,
+// gradients by parameter name.
+#include <string>
+#include <vector>
+
+#include "models/mask_rcnn_options.h"
+#include "tests/parity.h"
+
+namespace glia::tests {
+
+// A module as the child NAME of nothing else, so that its parameters have the names of the whole model.
+struct Part : Module {
+  Part(std::string name, Module& child) { add(std::move(name), child); }
+};
+
+// `config`: params.config of a case; keys that are not in it keep detectron2's defaults.
+MaskRcnnOptions mask_rcnn_options(const rapidjson::Value& config);
+
+StateDict formula_state(const ParityCase& c);
+void load_formula_weights(const ParityCase& c, Module& root);
+
+// The tensors of params[key] = [[name, shape, scale, offset], ...], images permuted to NHWC. With `leaves`, they want gradients.
+struct FormulaTensor {
+  std::string name;
+  Tensor tensor;
+};
+std::vector<FormulaTensor> formula_tensors(const ParityCase& c, const char* key, bool leaves = false);
+
+// Checks gin/PARAMETER for each that the case has, out/grad_norm, and that just the parameters of params.grad_names have a gradient.
+void check_parameter_gradients(const ParityCase& c, Module& root);
+
+std::vector<std::array<int64_t, 2>> image_sizes(const ParityCase& c, const char* key = "image_sizes");
+
+// Compares the case's params.storage with `got`.
+void check_storage(const ParityCase& c, const std::vector<std::pair<std::string, double>>& got);
+
+}  // namespace glia::tests
