@@ -15,11 +15,12 @@ namespace glia::tests {
 
 // How an input is made. Values are odd multiples of 2^-11: exact in float32, never 0 or 1.
 struct OpInput {
-  enum class Kind { absent, normal, uniform, distinct, integers, mask };
+  enum class Kind { absent, normal, uniform, distinct, integers, mask, given };
   Kind kind = Kind::absent;
   Shape shape;
   double low = 0, high = 1;
   bool differentiable = true;
+  std::vector<double> values{};
 };
 inline OpInput absent() { return {}; }
 inline OpInput normal(const Shape& s) { return {OpInput::Kind::normal, s}; }
@@ -30,6 +31,10 @@ inline OpInput distinct(const Shape& s) { return {OpInput::Kind::distinct, s}; }
 inline OpInput integers(const Shape& s, int64_t n) { return {OpInput::Kind::integers, s, 0, double(n), false}; }
 // uint8 zeros and ones.
 inline OpInput mask(const Shape& s) { return {OpInput::Kind::mask, s, 0, 2, false}; }
+// Floating, these values, whatever the seed; without a gradient: boxes.
+inline OpInput given(const Shape& s, std::vector<double> values) {
+  return {OpInput::Kind::given, s, 0, 0, false, std::move(values)};
+}
 inline OpInput constant(OpInput input) {  // no gradient wanted
   input.differentiable = false;
   return input;
