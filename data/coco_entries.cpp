@@ -94,11 +94,32 @@ void CocoBuilder::add_annotation(CocoEntry& e, int64_t index) {
   instance.area = e.area;
   if (results_) instance.score = e.score;
   if (!make_mask(e, sample, where + " of image '" + sample.id + "'", instance.mask)) return;
-  instance.box = bounding_box(instance.mask);
-  if (e.box.size() == 4 && std::all_of(e.box.begin(), e.box.end(), [](double v) { return std::isfinite(v); })) {
-    std::copy(e.box.begin(), e.box.end(), instance.box.begin());
-  }
+  instance.box = box_of(e, instance.mask, where + " of image '" + sample.id + "'");
   sample.instances.push_back(std::move(instance));
+}
+
+// The entry's own box where it can be one, else the mask's.
+Box CocoBuilder::box_of(const CocoEntry& e, const Rle& mask, const std::string& where) {
+  const Box tight = bounding_box(mask);
+  if (!e.has_box) return tight;
+  const auto warn = [&](std::string_view kind, const std::string& why) {
+    faults_.add(Severity::warn, kind, fmt::format("{}: {}: bbox [{}] {}", file_, where, fmt::join(e.box, ", "), why));
+  };
+  const bool four = e.box.size() == 4 && std::all_of(e.box.begin(), e.box.end(), [](double v) { return std::isfinite(v); });
+  if (results_ && !four) return tight;
+  if (!results_ && (!four || e.box[2] <= 0 || e.box[3] <= 0)) {
+    warn("box that is none", "is not x, y and a positive width and height: the mask's box is taken");
+    return tight;
+  }
+  const Box box{e.box[0], e.box[1], e.box[2], e.box[3]};
+  if (results_ || e.crowd) return box;
+  double apart = 0;  // how far the furthest side is off
+  for (size_t i : {0u, 1u})
+    apart = std::max({apart, std::abs(box[i] - tight[i]), std::abs(box[i] + box[i + 2] - tight[i] - tight[i + 2])});
+  if (apart > 2 && iou(box, tight) < 0.5)
+    warn("box far from its mask",
+         fmt::format("but the mask lies in [{}] (corners instead of x, y, width, height?)", fmt::join(tight, ", ")));
+  return box;
 }
 
 // Its index; nothing after a fault. A result's name counts more than its id, which is the predicting system's own: where all results have

@@ -19,7 +19,7 @@ struct CocoEntry {
   std::string id, image_id, category_id, file_name, name;  // ids as text, whether written as number or string
   std::string category_name;                               // results of `predict` have it beside COCO's keys
   double width = 0, height = 0, area = -1, score = NAN;
-  bool crowd = false;
+  bool crowd = false, has_box = false;
   std::vector<double> box;
   MaskForm form = MaskForm::none;
   std::vector<Polygon> polygons;
@@ -46,6 +46,7 @@ class CocoBuilder {
  private:
   std::string allowed_categories() const;
   std::optional<int> category_of(const CocoEntry& e, const std::string& where);
+  Box box_of(const CocoEntry& e, const Rle& mask, const std::string& where);
   bool make_mask(CocoEntry& e, const Sample& sample, const std::string& where, Rle& mask);
 
   std::string file_;

@@ -15,7 +15,22 @@ namespace glia {
 namespace {
 
 enum class Section { none, images, annotations, categories };
-enum class Field { other, id, image_id, category_id, category_name, file_name, name, width, height, iscrowd, area, score, bbox, segmentation };
+enum class Field {
+  other,
+  id,
+  image_id,
+  category_id,
+  category_name,
+  file_name,
+  name,
+  width,
+  height,
+  iscrowd,
+  area,
+  score,
+  bbox,
+  segmentation
+};
 enum class Part { other, size, counts };
 
 Field field_of(std::string_view key) {
@@ -49,6 +64,7 @@ class Handler {
   bool StartObject() {
     if (!enter()) return false;
     if (depth_ == 1 && results_) return fail("want a list of results: [{...}, ...]");
+    if (depth_ == list()) index_ = 0;  // entries by key instead of a list, as some LIVECell files have them
     if (depth_ == list() + 1 && section_ != Section::none) entry_ = {}, field_ = Field::other;
     if (depth_ == list() + 2 && field_ == Field::segmentation) entry_.form = MaskForm::text, part_ = Part::other;
     if (in_field() && field_ != Field::segmentation) wrong("an object");
@@ -65,6 +81,7 @@ class Handler {
     if (depth_ == 1) section_ = Section::annotations;
     if (depth_ == list()) index_ = 0;
     if (in_field() && field_ == Field::segmentation) entry_.form = MaskForm::polygons;
+    if (in_field() && field_ == Field::bbox) entry_.has_box = true;
     if (in_field() && field_ != Field::segmentation && field_ != Field::bbox) wrong("a list");
     if (depth_ == list() + 3 && field_ == Field::segmentation) {
       if (entry_.form == MaskForm::polygons) {

@@ -24,7 +24,8 @@ struct CocoLimits {
 //   stop: no JSON, no COCO, wrong types, limits; an image id, annotation id or image name twice; an annotation's image or category
 //         that does not exist; a mask whose size is not the image's; run lengths that do not fit
 //   drop: polygons of fewer than 3 points, with NaN, or outside the image; empty masks and boxes
-//   warn: an annotation with a box but no segmentation (its mask is the box)
+//   warn: an annotation with a box but no segmentation (its mask is the box); a box that is none, or far from its mask
+// The three lists may also be objects whose values are the entries; their keys mean nothing.
 struct CocoFile {
   Dataset dataset;
   std::vector<std::string> file_names;  // of the samples, as in the file

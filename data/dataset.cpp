@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
 
 #include "data/coco_json.h"
 #include "data/layout.h"
@@ -32,14 +34,39 @@ fs::path coco_image_folder(const DataSource& source, const std::vector<std::stri
   return folder;
 }
 
-// Names of files, as the annotations give them, to files; samples without one are left out after a fault.
+// Files in the folders within `root`, by name; several of one name: an empty path.
+std::map<std::string, fs::path> files_one_folder_down(const fs::path& root) {
+  std::map<std::string, fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator folder(root, error), end; !error && folder != end; folder.increment(error)) {
+    if (!folder->is_directory(error)) continue;
+    for (fs::directory_iterator file(folder->path(), error); !error && file != end; file.increment(error)) {
+      const auto [there, added] = files.emplace(file->path().filename().string(), file->path().lexically_relative(root));
+      if (!added) there->second.clear();
+    }
+  }
+  return files;
+}
+
+// Names of files, as the annotations give them, to files; samples without one are left out after a fault. What does not lie in `root`
+// is looked for one folder further down (LIVECell's copies have one per cell type).
 void attach_files(Dataset& dataset, std::vector<std::string> names, const fs::path& root, const DatasetOptions& options,
                   Faults& faults) {
   std::vector<Sample> kept;
+  std::optional<std::map<std::string, fs::path>> further;
   for (size_t i = 0; i < dataset.samples.size(); ++i) {
     Sample& sample = dataset.samples[i];
     const std::string& name = names[i].empty() ? sample.id : names[i];
-    const Found found = find_inside(root, name, options.allow_outside, sample.file);
+    Found found = find_inside(root, name, options.allow_outside, sample.file);
+    if (found == Found::missing) {
+      if (!further) further = files_one_folder_down(root);
+      const auto there = further->find(name);
+      if (there != further->end() && there->second.empty()) {
+        faults.add(Severity::stop, "image name twice", fmt::format("image '{}': in several folders of {}", name, root.string()));
+        continue;
+      }
+      if (there != further->end()) found = find_inside(root, there->second.string(), options.allow_outside, sample.file);
+    }
     if (found == Found::outside) {
       faults.add(Severity::stop, "name that leads outside",
                  fmt::format("image '{}': the file leads out of {}; --allow-outside permits links and names that do", name,

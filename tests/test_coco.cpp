@@ -116,6 +116,25 @@ TEST_CASE("coco: lists in any order, unknown keys, polygons, text ids, a byte or
   }
 }
 
+TEST_CASE("coco: entries by key instead of lists, as some copies of LIVECell have them") {
+  const tests::TemporaryFolder folder;
+  const std::string images = R"("images": {"0": {"id": 10, "file_name": "a.tif", "width": 10, "height": 8}})";
+  const std::string annotations =
+      R"("annotations": {"7": {"segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]], "id": 7, "category_id": 1, "image_id": 10, "bbox": [1, 1, 3, 2]},
+         "id": {"segmentation": [[6, 5, 8, 5, 8, 7, 6, 7]], "id": 8, "category_id": 1, "image_id": 10, "bbox": [6, 5, 2, 2]}})";
+  const std::string categories = R"("categories": [{"name": "cell", "id": 1}])";
+  for (const std::string& text :
+       {"{" + images + "," + categories + "," + annotations + "}", "{" + annotations + "," + images + "," + categories + "}"}) {
+    write_file(folder / "c.json", text);
+    Faults faults;
+    const Dataset d = read_coco(folder / "c.json", faults).dataset;
+    CHECK(faults.list().empty());
+    REQUIRE(d.samples.size() == 1);
+    REQUIRE(d.samples[0].instances.size() == 2);
+    CHECK(d.samples[0].instances[1].box == Box{6, 5, 2, 2});
+  }
+}
+
 TEST_CASE("coco: limits hold at limit + 1 and not at the limit") {
   const tests::TemporaryFolder folder;
   const auto read = [&](const std::string& text, const CocoLimits& limits) {

@@ -333,6 +333,23 @@ std::vector<Case> coco_cases() {
       {"self-crossing polygon", annotation(R"("segmentation": [[2, 5, 8, 9, 8, 5, 2, 9]])"), ok, note, ""},
       {"box only", annotation(R"("bbox": [3, 4, 5, 5])"), ok, warn, "box without segmentation"},
       {"box of no area", annotation(R"("bbox": [3, 4, 0, 5])"), ok, drop, "empty mask"},
+      {"ids from 0", with([](Coco& c) {
+         c.images = R"({"id": 0, "file_name": "a.png", "width": 12, "height": 10})";
+         c.categories = R"({"id": 0, "name": "cell"})";
+         c.annotations = R"({"id": 0, "image_id": 0, "category_id": 0, "segmentation": [[2, 2, 8, 2, 8, 8]]})";
+       }),
+       ok, note, ""},
+      {"annotation without image id", raw_annotation(R"({"id": 9, "category_id": 1, )" + mask + "}"), data, stop,
+       "annotation 9: image id '' is not in the file"},
+      {"annotation without id", raw_annotation(R"({"image_id": 1, "category_id": 1, )" + mask + "}"), ok, note, ""},
+      {"polygon of no size", annotation(R"("segmentation": [[6.5, 8.3, 6.5, 8.3, 6.7, 8.3, 6.7, 8.3]])"), ok, drop, "empty mask"},
+      {"polygon without points", annotation(R"("segmentation": [[]])"), ok, drop, "fewer than 3 points"},
+      {"segmentation null", annotation(R"("segmentation": null, "bbox": [3, 4, 5, 5])"), ok, warn, "box without segmentation"},
+      {"bbox is text", annotation(R"("bbox": "3 4 5 5", )" + mask), data, stop, "wrong type"},
+      {"bbox of no width", annotation(R"("bbox": [3, 0, 0, 2], )" + mask), ok, warn, "box that is none"},
+      {"bbox of three numbers", annotation(R"("bbox": [3, 0, 1], )" + mask), ok, warn, "bbox [3, 0, 1] is not x, y and"},
+      {"bbox as corners", annotation(R"("bbox": [4, 4, 8, 8], "segmentation": [[4, 4, 8, 4, 8, 8, 4, 8]])"), ok, warn,
+       "corners instead of"},
       {"neither mask nor box", annotation(R"("area": 3)"), ok, drop, "annotation without segmentation"},
   };
 }

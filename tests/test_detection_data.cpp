@@ -6,14 +6,17 @@
 #include <map>
 #include <set>
 
+#include "data/atomic_file.h"
 #include "data/dataset.h"
 #include "data/detection_augment.h"
+#include "data/image_io.h"
 #include "data/loader.h"
 #include "data/rle.h"
 #include "data/rle_resample.h"
 #include "data/sampling.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
+#include "tests/paths.h"
 
 namespace glia {
 namespace {
@@ -484,6 +487,43 @@ TEST_CASE("data sets: images without an instance are left out or stay; groups by
   CHECK(drop_unannotated(d) == 2);
   CHECK(d.samples.size() == 2);
   CHECK(d.samples[1].id == "d");
+}
+
+TEST_CASE("data sets: LIVECell's files: TIFF in folders by cell type, polygons that overlap, a crowd") {
+  namespace fs = std::filesystem;
+  const tests::TemporaryFolder folder;
+  for (const char* type : {"A172", "BV2"}) {
+    fs::create_directories(folder / "images" / type);
+    write_tiff(folder / "images" / type / fmt::format("{}_Phase_1.tif", type), noise_image(20, 30));
+  }
+  write_file(folder / "livecell_coco_train.json",
+             R"({"images": [{"id": 1, "width": 30, "height": 20, "file_name": "BV2_Phase_1.tif", "url": "x"},
+                            {"id": 2, "width": 30, "height": 20, "file_name": "A172_Phase_1.tif"}],
+                 "categories": [{"id": 1, "name": "cell"}],
+                 "annotations": [{"id": 1, "image_id": 2, "category_id": 1, "iscrowd": 0, "bbox": [4, 4, 10, 8.5], "area": 80,
+                                  "segmentation": [[4, 4, 14, 4, 14, 12.5, 4, 12.5]]},
+                                 {"id": 2, "image_id": 2, "category_id": 1, "iscrowd": 1, "bbox": [0, 0, 5, 5],
+                                  "segmentation": {"size": [20, 30], "counts": [0, 5, 595]}},
+                                 {"id": 3, "image_id": 2, "category_id": 1, "iscrowd": 0, "bbox": [10, 8, 10, 8],
+                                  "segmentation": [[10, 8, 20, 8, 20, 16, 10, 16]]}]})");
+  Faults faults;
+  Dataset d = open_dataset(folder / "livecell_coco_train.json", {.images = folder / "images"}, &faults);
+  CHECK(faults.list().empty());
+  REQUIRE(d.samples.size() == 2);
+  CHECK(d.samples[0].file == folder / "images" / "BV2" / "BV2_Phase_1.tif");
+  const Example e = read_detection_example(d, 1);
+  CHECK(e.id == "A172_Phase_1");
+  CHECK(same(e.image, noise_image(20, 30)));
+  CHECK_FALSE(e.labels);
+  REQUIRE(e.instances.size() == 2);  // without the crowd
+  CHECK(e.instances[0].box == Box{4, 4, 10, 8.5});
+  CHECK(intersection_area(e.instances[0].mask, e.instances[1].mask) > 0);
+  CHECK(read_detection_example(d, 0).instances.empty());
+  CHECK(drop_unannotated(d) == 1);
+
+  fs::copy_file(folder / "images" / "A172" / "A172_Phase_1.tif", folder / "images" / "BV2" / "A172_Phase_1.tif");
+  CHECK_THROWS_WITH_AS(open_dataset(folder / "livecell_coco_train.json", {.images = folder / "images"}),
+                       doctest::Contains("in several folders"), DataError);
 }
 
 TEST_SUITE_END();
