@@ -31,7 +31,7 @@ Tensor make_input(const OpInput& input, const Philox& random) {
     }
     return t;
   }
-  if (input.kind == Kind::given) return Tensor::from(input.shape, input.values);
+  if (input.kind == Kind::given) return Tensor::from(input.shape, input.values).cast(input.dtype);
   Tensor t(input.shape, DType::float64);
   double* x = t.data<double>();
   for (int64_t i = 0; i < n; ++i) {
@@ -39,6 +39,12 @@ Tensor make_input(const OpInput& input, const Philox& random) {
     if (input.kind == Kind::uniform) x[i] = to_grid(random.uniform(uint64_t(i), input.low, input.high));
     if (input.kind == Kind::distinct) x[i] = 0.0625 * double(i - n / 2);
   }
+  if (input.kind == Kind::boxes)
+    for (int64_t i = 0; i < n; ++i) {
+      const bool size = i % 4 > 1;
+      const double low = size ? input.high / 8 : 0, high = size ? input.high / 2 : input.high;
+      x[i] = to_grid(random.uniform(uint64_t(i), low, high)) + (size ? x[i - 2] : 0);
+    }
   if (input.kind == Kind::distinct)  // Fisher-Yates
     for (int64_t i = n - 1; i > 0; --i) std::swap(x[i], x[random.below(uint64_t(i), uint64_t(i) + 1)]);
   return t;

@@ -15,12 +15,13 @@ namespace glia::tests {
 
 // How an input is made. Values are odd multiples of 2^-11: exact in float32, never 0 or 1.
 struct OpInput {
-  enum class Kind { absent, normal, uniform, distinct, integers, mask, given };
+  enum class Kind { absent, normal, uniform, distinct, integers, mask, boxes, given };
   Kind kind = Kind::absent;
   Shape shape;
   double low = 0, high = 1;
   bool differentiable = true;
-  std::vector<double> values{};
+  std::vector<double> values{};  // of `given`
+  DType dtype = DType::float64;
 };
 inline OpInput absent() { return {}; }
 inline OpInput normal(const Shape& s) { return {OpInput::Kind::normal, s}; }
@@ -31,9 +32,11 @@ inline OpInput distinct(const Shape& s) { return {OpInput::Kind::distinct, s}; }
 inline OpInput integers(const Shape& s, int64_t n) { return {OpInput::Kind::integers, s, 0, double(n), false}; }
 // uint8 zeros and ones.
 inline OpInput mask(const Shape& s) { return {OpInput::Kind::mask, s, 0, 2, false}; }
-// Floating, these values, whatever the seed; without a gradient: boxes.
-inline OpInput given(const Shape& s, std::vector<double> values) {
-  return {OpInput::Kind::given, s, 0, 0, false, std::move(values)};
+// Boxes x1, y1, x2, y2 (n, 4) with corners in [0, extent), from 1/8 of it to half as wide and high.
+inline OpInput boxes(int64_t n, double extent) { return {OpInput::Kind::boxes, {n, 4}, 0, extent}; }
+// These values, whatever the seed: floating unless said otherwise, and without a gradient.
+inline OpInput given(const Shape& s, std::vector<double> values, DType dtype = DType::float64) {
+  return {OpInput::Kind::given, s, 0, 0, false, std::move(values), dtype};
 }
 inline OpInput constant(OpInput input) {  // no gradient wanted
   input.differentiable = false;
@@ -47,6 +50,7 @@ struct OpCase {
   std::function<std::vector<Tensor>(std::span<const Tensor>)> run;  // all outputs; the first may carry a gradient
   double tolerance = 2e-5;  // of float32 values, relative to the larger of |want| and the rms of want
   bool has_gradient = true;
+  bool by_differences = true;  // its gradient is that of its values: false where the op holds a part of them constant
   bool has_vendor = false;
   bool on_device = false;  // has a body in kernels/cuda
 };

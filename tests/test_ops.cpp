@@ -120,7 +120,7 @@ TEST_SUITE_BEGIN("gradients");
 
 TEST_CASE("gradients equal central differences in double") {
   for (const OpCase& c : op_cases())
-    if (c.has_gradient) check_gradient(c);
+    if (c.has_gradient && c.by_differences) check_gradient(c);
 }
 
 TEST_SUITE_END();
