@@ -122,7 +122,7 @@ Timing time_recipe(const Options& options, const Config& config, Device device, 
   if (options.mode == "infer") {
     module.eval();
     const NoGrad no_grad;
-    return time_steps(options.seconds, device, [&] { segmenter->forward(batch[0]); });
+    return time_steps(options.seconds, device, [&] { segmenter->infer(batch); });
   }
   Optimizer optimizer(trainer_options(config, 1000).optimizer, module.parameters());
   int64_t number = 0;
@@ -156,9 +156,10 @@ int run_step(const Options& options) {
   const bool on_host = device.kind == DeviceKind::cpu;
   const double peak_mb = on_host ? peak_rss_mb() : double(memory_stats(device).peak_bytes) / (1 << 20);
   if (!options.common.quiet)
-    fmt::print("{} {} {}x{} batch {} on {}: median {:.4f} s of {} (min {:.4f}, max {:.4f}), {:.1f} GFLOP/s, peak memory {:.0f} MB\n",
-               options.recipe, options.mode, height, width, options.batch, to_string(device), median, t.seconds.size(),
-               t.seconds.front(), t.seconds.back(), t.gflop / median, peak_mb);
+    fmt::print(
+        "{} {} {}x{} batch {} on {}: median {:.4f} s of {} (min {:.4f}, max {:.4f}), {:.1f} GFLOP/s, peak memory {:.0f} MB\n",
+        options.recipe, options.mode, height, width, options.batch, to_string(device), median, t.seconds.size(),
+        t.seconds.front(), t.seconds.back(), t.gflop / median, peak_mb);
   if (options.json.empty()) return 0;
   std::string json = fmt::format(
       "{{\"workload\": \"{} {} {}x{} batch {}\", \"median_s\": {:.6g}, \"min_s\": {:.6g}, \"max_s\": {:.6g}, \"runs\": {}, "

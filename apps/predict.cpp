@@ -16,6 +16,7 @@
 #include "data/imagej_roi.h"
 #include "data/rle.h"
 #include "data/sartorius.h"
+#include "data/selection.h"
 #include "train/progress.h"
 
 namespace glia {
@@ -28,6 +29,7 @@ struct Options {
   DataOptions data;
   std::string checkpoint, out;
   std::vector<std::string> images, settings;
+  std::string settings_file;
   std::string kinds = "labels,overlay,coco";
 };
 
@@ -50,23 +52,6 @@ class Kinds {
  private:
   std::vector<std::string> kinds_;
 };
-
-// Kaggle refuses overlaps: where instances overlap, the one with the higher score keeps the pixels.
-void remove_overlaps(Sample& sample) {
-  std::stable_sort(sample.instances.begin(), sample.instances.end(),
-                   [](const Instance& a, const Instance& b) { return a.score < b.score; });
-  std::vector<Rle> masks;
-  for (const Instance& instance : sample.instances) masks.push_back(instance.mask);
-  std::vector<int32_t> values;
-  std::vector<Rle> separate = masks_of_labels(labels_of_masks(masks, sample.height, sample.width), &values);
-  std::vector<Instance> kept;
-  for (size_t i = 0; i < separate.size(); ++i) {
-    Instance instance = sample.instances[static_cast<size_t>(values[i] - 1)];
-    instance.mask = std::move(separate[i]);
-    kept.push_back(std::move(instance));
-  }
-  sample.instances = std::move(kept);
-}
 
 std::vector<ImagejRoi> rois_of(const Sample& sample) {
   std::vector<ImagejRoi> rois;
@@ -101,11 +86,12 @@ int run(const Options& options) {
   const Device device = options.common.apply_to_device();
   const Kinds kinds(options.kinds);
   if (options.images.empty()) throw UsageError("--images is required: images, folders of images, or data sets");
-  const TrainedSystem system = load_system(options.checkpoint, options.settings, device);
+  const TrainedSystem system = load_system(options.checkpoint, options.settings, device, options.settings_file);
   std::vector<fs::path> paths(options.images.begin(), options.images.end());
   Faults faults;
   Dataset dataset = open_images(paths, options.data.options(), &faults);
   print_faults(faults, options.common.quiet);
+  if (!system.config.data.classes.empty()) dataset.categories = system.config.data.classes;
   const fs::path out = options.out;
   make_output_folder(out, dataset);
 
@@ -114,20 +100,29 @@ int run(const Options& options) {
   progress.start(0, static_cast<int64_t>(dataset.samples.size()), 20);
   std::string cells = cells_csv_header();
   int64_t found = 0, done = 0;
-  for (Sample& sample : dataset.samples) {
-    const Tensor image = read_pixels(sample);
-    sample.height = image.dim(0);
-    sample.width = image.dim(1);
-    sample.instances = system.segmenter->predict(image).instances;
-    found += static_cast<int64_t>(sample.instances.size());
-    write_image_files(kinds, out, sample, image, dataset.categories);
-    if (kinds.has("cells")) cells += cells_csv_rows(sample, dataset.categories, image);
-    progress.step(++done, fmt::format("{} cells", found));
+  const auto at_once = static_cast<size_t>(system.config.eval.batch_size);
+  for (size_t begin = 0; begin < dataset.samples.size(); begin += at_once) {
+    const std::span<Sample> samples =
+        std::span(dataset.samples).subspan(begin, std::min(at_once, dataset.samples.size() - begin));
+    std::vector<Tensor> images;
+    for (const Sample& sample : samples) images.push_back(read_pixels(sample));
+    std::vector<Prediction> predictions = system.segmenter->predict_batch(images);
+    for (size_t i = 0; i < samples.size(); ++i) {
+      Sample& sample = samples[i];
+      sample.height = images[i].dim(0);
+      sample.width = images[i].dim(1);
+      sample.instances = std::move(predictions[i].instances);
+      found += static_cast<int64_t>(sample.instances.size());
+      write_image_files(kinds, out, sample, images[i], dataset.categories);
+      if (kinds.has("cells")) cells += cells_csv_rows(sample, dataset.categories, images[i]);
+      progress.step(++done, fmt::format("{} cells", found));
+    }
   }
   if (kinds.has("coco")) write_coco_results(out / prediction_files::coco, dataset);
   if (kinds.has("cells")) write_file(out / "cells.csv", cells);
   if (kinds.has("submission")) {
-    for (Sample& sample : dataset.samples) remove_overlaps(sample);
+    // Kaggle refuses overlaps: where instances overlap, the one with the higher score keeps the pixels.
+    for (Sample& sample : dataset.samples) sample.instances = select_instances(sample.instances, {.remove_overlaps = true});
     write_submission(out / prediction_files::submission, dataset);
   }
   progress.line(fmt::format("{}: {} cells in {} images ({})", options.out, found, dataset.samples.size(), options.kinds));
@@ -150,7 +145,8 @@ Command predict_command() {
                 a.option("--out", &options->out, "the folder to write to", true);
                 a.option("--write", &options->kinds,
                          "some of labels, overlay, coco, submission, cells, rois, geojson, with commas");
-                a.repeated("--set", &options->settings, "KEY=VALUE, such as model.threshold=0.4");
+                a.option("--settings", &options->settings_file, "a file of settings, such as glia evaluate --tune writes");
+                a.repeated("--set", &options->settings, "KEY=VALUE, such as model.threshold=0.4 or eval.score_threshold=0.3");
                 options->data.declare(a, false);
                 options->common.declare(a);
               },

@@ -6,57 +6,14 @@
 #include <optional>
 
 #include "autograd/tape.h"
+#include "data/atomic_file.h"
 #include "data/draw.h"
 #include "kernels/op.h"
-#include "models/unet_segmenter.h"
 #include "train/metrics.h"
 #include "train/signals.h"
 
 namespace glia {
 namespace {
-
-Normalization normalization_of(const std::string& name) {
-  if (name == "unit") return Normalization::unit;
-  if (name == "percentile") return Normalization::percentile;
-  return name == "standard" ? Normalization::standard : Normalization::none;
-}
-
-UnetSegmenterOptions unet_options(const Config& config) {
-  UnetSegmenterOptions options;
-  const ModelConfig& model = config.model;
-  options.network = {
-      .name = model.name, .in_channels = config.data.channels, .base_channels = model.base_channels, .depth = model.depth};
-  options.network.head = model.head;
-  options.network.bilinear = model.upsample == "bilinear";
-  options.network.dropout = model.dropout;
-  options.target = model.target == "border" ? UnetTarget::border : UnetTarget::binary;
-  options.normalization = normalization_of(config.data.normalize);
-  options.resize = config.data.resize;
-  options.image_size = {config.data.image_size.height, config.data.image_size.width};
-  options.tile = {model.tile.height, model.tile.width};
-  options.overlap = model.overlap;
-  options.border_width = model.border_width;
-  options.seed_threshold = model.seed_threshold;
-  options.seed_size = model.seed_size;
-  options.grow = model.grow;
-  options.threshold = model.threshold;
-  options.connectivity = static_cast<int>(model.connectivity);
-  options.min_size = model.min_size;
-  options.fill_holes = model.fill_holes;
-  options.losses.clear();
-  for (const auto& [name, weight] : config.loss.terms) {
-    options.losses.push_back(name);
-    options.loss_weights.push_back(weight);
-  }
-  options.class_weights = config.loss.class_weights;
-  options.positive_weight = config.loss.positive_weight;
-  options.focal_gamma = config.loss.focal_gamma;
-  options.focal_alpha = config.loss.focal_alpha;
-  options.tversky_alpha = config.loss.tversky_alpha;
-  options.tversky_beta = config.loss.tversky_beta;
-  options.smooth = config.loss.smooth;
-  return options;
-}
 
 void add_values(NamedValues& sums, const NamedValues& values) {
   for (const auto& [name, value] : values) {
@@ -92,8 +49,6 @@ DatasetOptions DataOptions::options() const {
   result.skip_corrupt = chosen(on_corrupt, "--on-corrupt", "skip", "stop");
   return result;
 }
-
-std::unique_ptr<Segmenter> make_segmenter(const Config& config) { return make_unet_segmenter(unet_options(config)); }
 
 void use_precision(const std::string& name, Device device) {
   if (name == "auto") return set_precision(device.kind == DeviceKind::cuda ? Precision::tf32 : Precision::fp32);
@@ -164,13 +119,15 @@ void place_images(const Dataset& dataset, const std::filesystem::path& folder, b
                folder.string());
 }
 
-TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings, Device device) {
+TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings, Device device,
+                          const std::filesystem::path& settings_file) {
   std::error_code ignored;
   if (std::filesystem::is_directory(file, ignored))
     throw UsageError("{0}: a folder, want a checkpoint; of a run: {0}/checkpoints/best.safetensors", file.string());
   const Checkpoint checkpoint = read_checkpoint(file);
   TrainedSystem system;
   read_toml(system.config, checkpoint.config, file.string());
+  if (!settings_file.empty()) read_toml(system.config, read_file(settings_file), settings_file.string());
   for (const std::string& setting : settings) apply_setting(system.config, setting);
   check_config(system.config);
   system.segmenter = make_segmenter(system.config);
@@ -181,6 +138,35 @@ TrainedSystem load_system(const std::filesystem::path& file, const std::vector<s
   return system;
 }
 
+namespace {
+
+AugmentOptions augment_options(const AugmentConfig& a) {
+  AugmentOptions options{.hflip = a.hflip, .vflip = a.vflip, .transpose = a.transpose, .rotate = a.rotate, .scale = a.scale};
+  options.brightness = a.brightness;
+  options.contrast = a.contrast;
+  options.noise = a.noise;
+  return options;
+}
+
+DetectionAugment detection_options(const Config& config) {
+  const InputConfig& in = config.input;
+  const AugmentConfig& a = config.augment;
+  DetectionAugment options{.short_edge_range = in.min_size_train_sampling == "range",
+                           .max_size = in.max_size_train,
+                           .crop = {in.crop.height, in.crop.width},
+                           .redraw_empty_crops = in.redraw_empty_crops,
+                           .hflip = a.hflip,
+                           .vflip = a.vflip,
+                           .transpose = a.transpose,
+                           .brightness = a.brightness,
+                           .contrast = a.contrast,
+                           .min_area = in.min_instance_size};
+  for (const double size : in.min_size_train) options.short_edge.push_back(static_cast<int64_t>(size));
+  return options;
+}
+
+}  // namespace
+
 Loader make_training_loader(const Config& config, const Dataset& dataset, const Segmenter& segmenter) {
   LoaderOptions options;
   options.batch_size = config.solver.batch_size;
@@ -190,16 +176,27 @@ Loader make_training_loader(const Config& config, const Dataset& dataset, const 
   options.prefetch = static_cast<int>(config.data.prefetch);
   options.cache = config.data.cache;
   options.keep_examples = false;
-  const AugmentConfig& a = config.augment;
-  options.augment = {.hflip = a.hflip, .vflip = a.vflip, .transpose = a.transpose, .rotate = a.rotate, .scale = a.scale};
-  options.augment.brightness = a.brightness;
-  options.augment.contrast = a.contrast;
-  options.augment.noise = a.noise;
-  options.augment.crop = segmenter.crop();
   options.prepare = [&segmenter](std::span<const Example> examples) { return segmenter.collate(examples); };
-  const auto count = static_cast<int64_t>(dataset.samples.size());
-  const auto load = [&dataset, &segmenter, count](int64_t i) { return segmenter.fit(read_example(dataset, i % count)); };
-  return Loader(count * config.data.repeat, load, options);
+  const auto count = static_cast<int64_t>(dataset.samples.size()), size = count * config.data.repeat;
+  if (segmenter.takes_instances()) {
+    options.endless = true;
+    options.detection = detection_options(config);
+    if (config.input.aspect_ratio_grouping) {
+      const std::vector<uint8_t> groups = aspect_groups(dataset);
+      for (int64_t i = 0; i < size; ++i) options.groups.push_back(groups[static_cast<size_t>(i % count)]);
+    }
+  } else {
+    options.augment = augment_options(config.augment);
+    options.augment.crop = segmenter.crop();
+  }
+  const auto load = [&dataset, &segmenter, count](int64_t i) {
+    return segmenter.fit(load_example(segmenter, dataset, i % count));
+  };
+  return Loader(size, load, options);
+}
+
+Example load_example(const Segmenter& segmenter, const Dataset& dataset, int64_t index) {
+  return segmenter.takes_instances() ? read_detection_example(dataset, index) : read_example(dataset, index);
 }
 
 std::vector<std::string> metric_names(const Segmenter& segmenter) {
@@ -217,7 +214,7 @@ std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Datase
   for (int64_t i = 0; i < count; ++i) {
     if (stop_requested()) return std::nullopt;
     Prediction prediction;
-    add_values(sums, segmenter.validate(read_example(dataset, i), prediction));
+    add_values(sums, segmenter.validate(load_example(segmenter, dataset, i), prediction));
     const Overlaps overlap = overlaps(dataset.samples[size_t(i)].instances, prediction.instances);
     const KaggleScore score = kaggle_score(overlap);
     add_values(sums, {{"map_iou", score.map_iou()}, {"map_iou_compat", score.map_iou_compat()}});

@@ -22,7 +22,15 @@ struct DataOptions {
   DatasetOptions options() const;                               // UsageError for unknown words
 };
 
+// The system that the configuration describes (apps/systems.cpp). Throws UsageError for settings that do not go together.
 std::unique_ptr<Segmenter> make_segmenter(const Config& config);
+
+// ---- classes of systems that tell some apart (Segmenter::takes_instances) ----
+// Names of the classes that a training on this data has: data.classes, else the data's; a single one where model.num_classes = 1.
+// DataError where model.num_classes is another number.
+std::vector<std::string> training_classes(const Config& config, const Dataset& dataset);
+// The data set's categories become `classes`, by name; where there is one class, all become it. DataError for one that is not there.
+void use_classes(Dataset& dataset, const std::vector<std::string>& classes);
 
 // run.precision of the computations that follow on the device.
 void use_precision(const std::string& precision, Device device);
@@ -48,8 +56,13 @@ struct TrainedSystem {
   Config config;
   std::unique_ptr<Segmenter> segmenter;
 };
-// `settings` are --set's. Throws IoError, DataError (not a checkpoint, wrong weights), UsageError.
-TrainedSystem load_system(const std::filesystem::path& checkpoint, const std::vector<std::string>& settings, Device device);
+// `settings` are --set's, on top of those of `settings_file` (TOML; "" for none), on top of the checkpoint's. Throws IoError, DataError
+// (not a checkpoint, wrong weights), UsageError.
+TrainedSystem load_system(const std::filesystem::path& checkpoint, const std::vector<std::string>& settings, Device device,
+                          const std::filesystem::path& settings_file = {});
+
+// Example `index` as the segmenter takes it, unfitted.
+Example load_example(const Segmenter& segmenter, const Dataset& dataset, int64_t index);
 
 // Loader of training examples: fitted, augmented, collated as the segmenter wants.
 Loader make_training_loader(const Config& config, const Dataset& dataset, const Segmenter& segmenter);

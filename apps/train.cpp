@@ -63,6 +63,18 @@ TrainingData open_training_data(const Options& options, const Config& config) {
   return {subset(all, split.train), subset(all, split.validation)};
 }
 
+// The network's classes, and no image without an instance among those to train on.
+void prepare_for_detection(TrainingRun& training, TrainingData& data, bool quiet) {
+  training.set_classes(training_classes(training.config(), data.train));
+  use_classes(data.train, training.config().data.classes);
+  use_classes(data.validation, training.config().data.classes);
+  if (!training.config().input.filter_empty) return;
+  const int64_t dropped = drop_unannotated(data.train);
+  if (data.train.samples.empty()) throw DataError("not one image to train on has an instance");
+  if (dropped > 0 && !quiet)
+    fmt::print(stderr, "note: {} images without an instance are left out of the training (input.filter_empty)\n", dropped);
+}
+
 int run(const Options& options) {
   const Config config = read_config(options);
   const std::vector<std::string> metrics = metric_names(*make_segmenter(config));  // throws for settings that do not go together
@@ -76,7 +88,8 @@ int run(const Options& options) {
   const Device device = apply_run_settings(options, config);
   TrainingRun training(
       config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
-  const TrainingData data = open_training_data(options, training.config());
+  TrainingData data = open_training_data(options, training.config());
+  if (system_of(config) == "mask_rcnn") prepare_for_detection(training, data, options.common.quiet);
   const bool validates = !data.validation.samples.empty();
   if (!validates)
     fmt::print(stderr, "warning: training without validation: there is no image for it; the last weights are kept\n");

@@ -2,7 +2,7 @@
 // Segmenter: a network together with its way from images and label maps to inputs and targets, and from outputs to instances. The
 // program knows every system by this interface alone.
 //
-//   fit        image and label map -> what the network is trained on (resized, normalised): cached by the loader
+//   fit        image and label map or instances -> what the network is trained on: cached by the loader
 //   (augment)  flips, crops ...: the loader's work
 //   collate    fitted examples -> the tensors of a batch; called on the loader's workers
 //   losses     tensors of a batch -> named losses, recorded for backward
@@ -23,7 +23,8 @@ using NamedLosses = std::vector<std::pair<std::string, Tensor>>;
 using NamedValues = std::vector<std::pair<std::string, double>>;
 
 struct Prediction {
-  Tensor foreground;                // (H, W) float32: probability that a pixel belongs to any cell, at the image's size
+  Tensor
+      foreground;  // (H, W) float32: probability that a pixel belongs to any cell, at the image's size; absent where a system has none
   std::vector<Instance> instances;  // at the image's size; they do not overlap unless the system's outputs do
 };
 
@@ -33,19 +34,29 @@ class Segmenter {
 
   virtual Module& module() = 0;
 
+  // Whether examples carry instances, whose masks are whole where they overlap (read_detection_example), rather than label maps.
+  virtual bool takes_instances() const { return false; }
+
   // Input images (H, W, C) of any type that readers give, label maps (H, W) int32 or absent. Thread-safe.
   virtual Example fit(const Example& example) const = 0;
-  virtual std::array<int64_t, 2> crop() const { return {0, 0}; }  // height, width of the random window of training; 0, 0: none
+  virtual std::array<int64_t, 2> crop() const { return {0, 0}; }  // of label maps: the random window of training; 0, 0: none
   virtual std::vector<Tensor> collate(std::span<const Example> examples) const = 0;
 
-  virtual Tensor forward(const Tensor& images) = 0;  // the network alone, on a batch's first tensor
+  virtual void infer(
+      std::span<const Tensor> batch) = 0;  // prediction from a collated batch on; the results are dropped: for timing
   virtual NamedLosses losses(std::span<const Tensor> batch) = 0;  // brings the batch to the module's device if it is not there
 
-  // Predicts one unfitted example and scores it against its label map at the network's resolution: loss (the sum of the weighted
+  // Predicts one unfitted example and scores it against its label map or instances at the network's resolution: loss (the sum of the
   // terms), dice and the like. Eval mode and NoGrad are the caller's.
   virtual NamedValues validate(const Example& example, Prediction& prediction) = 0;
   virtual std::vector<std::string> metric_names() const = 0;  // of the values that validate gives
   virtual Prediction predict(const Tensor& image) = 0;
+  // The same for several images, which go through the network together where that is possible. Results are those of predict().
+  virtual std::vector<Prediction> predict_batch(std::span<const Tensor> images) {
+    std::vector<Prediction> predictions;
+    for (const Tensor& image : images) predictions.push_back(predict(image));
+    return predictions;
+  }
 };
 
 }  // namespace glia

@@ -34,7 +34,7 @@ class UnetSegmenter : public Segmenter {
   explicit UnetSegmenter(const UnetSegmenterOptions& options) : options_(options), net_(make_unet(options_.network)) {}
 
   Module& module() override { return *net_; }
-  Tensor forward(const Tensor& images) override { return (*net_)(images); }
+  void infer(std::span<const Tensor> batch) override { (*net_)(at_network(batch[0])); }
 
  protected:
   Tensor network_input(const Tensor& image) const {
@@ -189,7 +189,8 @@ class BinaryUnet final : public UnetSegmenter {
  private:
   Tensor loss(const std::string& name, const Tensor& z, const Tensor& y) const {
     if (name == "bce") {
-      const Tensor positive = options_.positive_weight == 1 ? Tensor() : Tensor::full({1}, options_.positive_weight, z.dtype(), z.device());
+      const Tensor positive =
+          options_.positive_weight == 1 ? Tensor() : Tensor::full({1}, options_.positive_weight, z.dtype(), z.device());
       return apply(BceWithLogits{}, z, y, Tensor{}, positive);
     }
     if (name == "dice") return apply(DiceLoss{.smooth = options_.smooth}, apply(Sigmoid{}, z), y)[0];

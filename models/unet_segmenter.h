@@ -6,18 +6,13 @@
 //           start as what is surely interior (seeds), and grow over the rest of what is cell
 #include <memory>
 
+#include "models/image_input.h"
 #include "models/segmenter.h"
 #include "models/unet.h"
 
 namespace glia {
 
 enum class UnetTarget { binary, border };
-enum class Normalization {
-  unit,        // 8 bits / 255, 16 bits / 65535; others as they are
-  percentile,  // 1st to 99.8th percentile of the image to 0..1
-  standard,    // mean 0, standard deviation 1 of the image
-  none,
-};
 
 struct UnetSegmenterOptions {
   UnetOptions network;  // out_channels is set by the target

@@ -91,6 +91,7 @@ class BatchNorm2d : public Module {
   explicit BatchNorm2d(int64_t channels, BatchNormOptions options = {});
   Tensor operator()(const Tensor& x, Activation activation = Activation::none);
   std::array<Tensor, 2> folded() const;  // scale and shift of evaluation, without gradient
+  bool is_norm() const override { return true; }
 
  private:
   BatchNormOptions options_;
@@ -114,6 +115,7 @@ class GroupNorm : public Module {
  public:
   GroupNorm(int64_t groups, int64_t channels, double eps = 1e-5);
   Tensor operator()(const Tensor& x) const;
+  bool is_norm() const override { return true; }
 
  private:
   glia::GroupNorm op_;

@@ -52,7 +52,7 @@ void Module::visit(const std::string& prefix, const std::function<void(const std
 std::vector<NamedTensor> Module::parameters() {
   std::vector<NamedTensor> all;
   visit("", [&](const std::string& prefix, Module& m) {
-    for (const NamedTensor& p : m.parameters_) all.push_back({prefix + p.name, p.tensor, p.rule});
+    for (const NamedTensor& p : m.parameters_) all.push_back({prefix + p.name, p.tensor, p.rule, m.is_norm()});
   });
   return all;
 }
@@ -60,7 +60,7 @@ std::vector<NamedTensor> Module::parameters() {
 std::vector<NamedTensor> Module::buffers() {
   std::vector<NamedTensor> all;
   visit("", [&](const std::string& prefix, Module& m) {
-    for (const NamedTensor& b : m.buffers_) all.push_back({prefix + b.name, b.tensor, b.rule});
+    for (const NamedTensor& b : m.buffers_) all.push_back({prefix + b.name, b.tensor, b.rule, m.is_norm()});
   });
   return all;
 }

@@ -46,6 +46,7 @@ struct NamedTensor {
   std::string name;  // dotted path from the module that was asked
   Tensor* tensor = nullptr;
   ParameterRule rule{};
+  bool of_norm = false;  // a norm layer's
 };
 
 using StateDict = std::map<std::string, Tensor>;
@@ -71,6 +72,7 @@ class Module {
   void train(bool on = true);
   void eval() { train(false); }
   bool training() const { return training_; }
+  virtual bool is_norm() const { return false; }  // a norm layer: optimizers may leave its parameters without weight decay
 
   // Draws all parameters anew by their rules. On the host: before to().
   void initialize(uint64_t seed);

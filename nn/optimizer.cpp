@@ -111,20 +111,37 @@ Optimizer::Optimizer(const OptimizerOptions& options, const std::vector<NamedTen
         std::find_if(groups.begin(), groups.end(), [&](const ParameterGroup& g) { return matches(g.pattern, name); });
     return static_cast<size_t>(found - groups.begin());
   };
-  int64_t size = 0;
+  struct Together {
+    Run run;
+    std::vector<const NamedTensor*> parameters;
+  };
+  std::vector<Together> all;
   for (size_t g = 0; g <= groups.size(); ++g) {
     const ParameterGroup group = g < groups.size() ? groups[g] : ParameterGroup{};
-    const int64_t begin = size;
+    const auto first = static_cast<ptrdiff_t>(all.size());
     for (const NamedTensor& p : parameters) {
       if (!wants_grad(*p.tensor) || group_of(p.name) != g) continue;
-      if (group.lr_factor == 0) {
+      const Run run = rules_of(p, group);
+      if (run.lr_factor == 0) {
         p.tensor->set_grad_record(nullptr);
         continue;
       }
-      parts_.push_back({p.name, p.tensor, p.rule.layout, size});
-      size += (p.tensor->size() + alignment - 1) / alignment * alignment;
+      auto same = std::find_if(all.begin() + first, all.end(), [&](const Together& t) {
+        return t.run.lr_factor == run.lr_factor && t.run.weight_decay == run.weight_decay;
+      });
+      if (same == all.end()) same = all.insert(same, {run, {}});
+      same->parameters.push_back(&p);
     }
-    if (size > begin) runs_.push_back({begin, size, group.lr_factor, group.decay_factor});
+  }
+  int64_t size = 0;
+  for (Together& t : all) {
+    t.run.begin = size;
+    for (const NamedTensor* p : t.parameters) {
+      parts_.push_back({p->name, p->tensor, p->rule.layout, size});
+      size += (p->tensor->size() + alignment - 1) / alignment * alignment;
+    }
+    t.run.end = size;
+    runs_.push_back(t.run);
   }
   const MemoryScope scope("optimizer");
   const DType dtype = parts_.empty() ? DType::float32 : parts_[0].tensor->dtype();
@@ -139,6 +156,15 @@ Optimizer::Optimizer(const OptimizerOptions& options, const std::vector<NamedTen
     view.grad_record()->buffer = Tensor::view(gradients_, part.offset, view.shape());
     *part.tensor = view;
   }
+}
+
+// detectron2's order: a norm layer's decay first, then what concerns the name "bias".
+Optimizer::Run Optimizer::rules_of(const NamedTensor& parameter, const ParameterGroup& group) const {
+  const bool bias = parameter.name == "bias" || parameter.name.ends_with(".bias");
+  double decay = options_.weight_decay;
+  if (parameter.of_norm) decay = options_.weight_decay_norm.value_or(decay);
+  if (bias) decay = options_.weight_decay_bias.value_or(decay);
+  return {0, 0, group.lr_factor * (bias ? options_.bias_lr_factor : 1), decay * group.decay_factor};
 }
 
 void Optimizer::zero_grad() {
@@ -173,6 +199,16 @@ double Optimizer::clip_norm(double max_norm) {
   return std::sqrt(squared.item());
 }
 
+void Optimizer::clip_norm_each(double max_norm) {
+  require_gradients();
+  for (const Part& part : parts_) {
+    Tensor gradient = Tensor::view(gradients_, part.offset, {part.tensor->size()});
+    Tensor sum(Shape{}, DType::float64, gradient.device());
+    run(SquaredNorm{}, gradient, sum);
+    ClipByNorm::forward.pick(gradient.device(), gradient.dtype())({max_norm}, sum, gradient);
+  }
+}
+
 void Optimizer::clip_value(double limit) {
   require_gradients();
   run(ClampInPlace{limit}, gradients_);
@@ -198,7 +234,7 @@ void Optimizer::step_run(const Run& r, double lr) {
       if (s.name == name) return part(s.flat);
     return Tensor();
   };
-  const double decay = options_.weight_decay * r.decay_factor;
+  const double decay = r.weight_decay;
   Tensor w = part(weights_);
   const Tensor g = part(gradients_);
   Tensor buffer = state("momentum_buffer");

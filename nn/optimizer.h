@@ -32,6 +32,10 @@ struct OptimizerOptions {
   bool centered = false;
   double eps = 0;  // 0: 1e-8, or 1e-7 in Keras' optimizers
   double weight_decay = 0;
+  std::optional<double> weight_decay_norm{};  // of norm layers' parameters, instead of weight_decay
+  std::optional<double>
+      weight_decay_bias{};    // of parameters named bias, those of norm layers too, instead of either (as detectron2)
+  double bias_lr_factor = 1;  // of parameters named bias
 };
 
 // Parameters whose name matches `pattern` (* stands for any text) have their learning rate and weight decay multiplied; the first
@@ -45,7 +49,7 @@ struct ParameterGroup {
 bool matches(std::string_view pattern, std::string_view name);
 
 // Invariants: parameter i is the view [offset, offset + size) of weights_, and its gradient record's buffer the same part of
-// gradients_; parts start at multiples of 64 bytes, the gaps stay 0; the parameters of a group are contiguous.
+// gradients_; parts start at multiples of 64 bytes, the gaps stay 0; the parameters of a run are contiguous.
 class Optimizer {
  public:
   // Moves the parameters into the arena, but for frozen ones. The module must outlive the optimizer.
@@ -60,7 +64,8 @@ class Optimizer {
   // Scales the gradients by min(1, max_norm / (norm + 1e-6)) as PyTorch does, given squared_norm() or with the one that is returned.
   void clip_norm(double max_norm, const Tensor& squared_norm);
   double clip_norm(double max_norm);
-  void clip_value(double limit);  // clamps every element of the gradients to [-limit, limit]
+  void clip_norm_each(double max_norm);  // the same for each parameter's gradient alone (detectron2's clipping by "norm")
+  void clip_value(double limit);         // clamps every element of the gradients to [-limit, limit]
   void scale_gradients(double factor);
   // One step with this learning rate. A parameter that no gradient reached counts as having gradient 0.
   void step(double lr);
@@ -98,15 +103,16 @@ class Optimizer {
     ParameterLayout layout;
     int64_t offset;
   };
-  struct Run {  // of parameters of one group
+  struct Run {  // of parameters of one group and one kind
     int64_t begin, end;
-    double lr_factor, decay_factor;
+    double lr_factor, weight_decay;
   };
   struct State {
     std::string name;
     Tensor flat;
   };
 
+  Run rules_of(const NamedTensor& parameter, const ParameterGroup& group) const;
   void require_gradients();  // fills the gradients that backward did not reach with 0
   void step_run(const Run& run, double lr);
   std::string first_non_finite(const Tensor& arena) const;

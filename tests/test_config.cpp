@@ -119,11 +119,61 @@ TEST_CASE("config: impossible combinations") {
   CHECK(contains(error_of("", {"solver.schedule=multistep"}), "needs at least one"));
   CHECK(contains(error_of("", {"solver.schedule=step"}), "needs it"));
   CHECK(contains(error_of("", {"solver.schedule=cosine_restarts"}), "needs it"));
-  CHECK(contains(error_of("", {"loss.terms={}"}), "at least one term"));
+  CHECK(error_of("", {"loss.terms={}"}) == "");  // the system's own
   CHECK(contains(error_of("", {"loss.terms={bce=0}"}), "at least one term"));
   CHECK(contains(error_of("", {"eval.max_detections=[1,2]"}), "three limits"));
   CHECK(contains(error_of("", {"solver.lr"}), "want KEY=VALUE"));
   CHECK(contains(error_of("", {"=3"}), "want KEY=VALUE"));
+}
+
+TEST_CASE("config: impossible combinations of Mask R-CNN") {
+  const auto error = [](std::vector<std::string> settings) {
+    settings.insert(settings.begin(), "model.name=mask_rcnn");
+    return error_of("", settings);
+  };
+  CHECK(error({}) == "");
+  CHECK(contains(error({"input.crop=[0,256]"}), "one side is 0"));
+  CHECK(contains(error({"input.redraw_empty_crops=true"}), "needs input.crop"));
+  CHECK(contains(error({"input.min_size_train=[640.5]"}), "whole numbers of pixels"));
+  CHECK(contains(error({"input.min_size_train_sampling=range"}), "a range needs two sizes"));
+  CHECK(contains(error({"input.min_size_train=[800,640]", "input.min_size_train_sampling=range"}), "the smaller first"));
+  CHECK(error({"input.min_size_train=[640,800]", "input.min_size_train_sampling=range"}) == "");
+  CHECK(contains(error({"input.max_size_train=700"}), "is below input.min_size_train's 704"));
+  CHECK(contains(error({"input.max_size_test=799"}), "is below input.min_size_test = 800"));
+  CHECK(contains(error({"input.pixel_mean=[1]"}), "1 numbers, want 3"));
+  CHECK(contains(error({"input.pixel_std=[1,1,0]"}), "want a list of numbers from 1e-06"));
+  CHECK(contains(error({"backbone.depth=60"}), "want 50 or 101"));
+  CHECK(contains(error({"backbone.norm=gn", "backbone.stem_channels=16"}), "multiples of 32"));
+  CHECK(contains(error({"rpn.anchor_sizes=[8,16]"}), "2 numbers, want 5"));
+  CHECK(contains(error({"rpn.anchor_aspect_ratios=[]"}), "want at least one"));
+  CHECK(contains(error({"rpn.iou_thresholds=[0.7,0.3]"}), "the smaller first"));
+  CHECK(contains(error({"rpn.bbox_reg_weights=[1,1]"}), "want 4"));
+  CHECK(contains(error({"roi_heads.bbox_reg_weights=[1,1]"}), "want 4"));
+  CHECK(contains(error({"roi_heads.detections_per_image=0"}), "nothing would be found"));
+  CHECK(contains(error({"roi_heads.detections_per_image=1001"}), "fewer proposals than roi_heads.detections_per_image = 1001"));
+  CHECK(contains(error({"model.num_classes=3", "data.classes=[\"a\",\"b\"]"}), "2 names, but model.num_classes = 3"));
+  CHECK(contains(error({"model.num_classes=3", "eval.class_thresholds=[0.1,0.2]"}), "one for each of 3 classes"));
+  CHECK(contains(error({"model.num_classes=3", "eval.min_sizes=[1,2]"}), "one for each of 3 classes"));
+  CHECK(error({"model.num_classes=3", "eval.min_sizes=[1]", "eval.class_thresholds=[0.1,0.2,0.3]"}) == "");
+  CHECK(contains(error({"eval.min_sizes=[1.5]"}), "whole numbers"));
+  CHECK(contains(error({"loss.terms={bce=1}"}), "\"bce\" is no loss of mask_rcnn"));
+  CHECK(error({"loss.terms={loss_mask=2}"}) == "");
+  CHECK(contains(error({"solver.weight_decay_bias=-0.5"}), "-1 for solver.weight_decay"));
+}
+
+TEST_CASE("config: a setting of another system is refused, and only the own ones are printed") {
+  CHECK(error_of("[rpn]\nnms_thresh = 0.5\n") ==
+        "recipe.toml:2: rpn.nms_thresh = 0.5: the models of system mask_rcnn have this setting, model.name = \"unet_keras\" has "
+        "not");
+  CHECK(contains(error_of("", {"model.name=mask_rcnn", "model.depth=3"}),
+                 "command line: model.depth = 3: the models of system unet"));
+  Config config;
+  CHECK(!contains(to_toml(config, true), "[rpn]"));
+  apply_setting(config, "model.name=mask_rcnn");
+  const std::string printed = to_toml(config, true);
+  CHECK(contains(printed, "[rpn]"));
+  CHECK(!contains(printed, "base_channels"));
+  CHECK(contains(printed, "optimizer"));
 }
 
 TEST_CASE("config: values, origins and the print that reads back") {
@@ -170,9 +220,17 @@ TEST_CASE("config: every key has a help, a name of its own and a default in its 
     CHECK(key.help.find('\n') == std::string::npos);
     CHECK(find_config_key(key.name) == &key);
   }
-  Config again;
-  read_toml(again, to_toml(config), "defaults");  // range-checks every default
-  CHECK(again.origins.size() == config_keys().size());
+  size_t own = 0, shared = 0;
+  for (const char* model : {"unet_keras", "mask_rcnn"}) {
+    Config of_model, again;
+    apply_setting(of_model, std::string("model.name=") + model);
+    read_toml(again, to_toml(of_model), "defaults");  // range-checks every default
+    check_config(again);
+    for (const ConfigKey& key : config_keys()) CHECK(again.origins.contains(key.name) == applies(key, of_model));
+    own += again.origins.size();
+  }
+  for (const ConfigKey& key : config_keys()) shared += key.system.empty();
+  CHECK(own == config_keys().size() + shared);
 }
 
 TEST_CASE("config: what may change on resume") {
@@ -188,6 +246,16 @@ TEST_CASE("config: what may change on resume") {
   REQUIRE(lines.size() == 2);
   CHECK(lines[0] == "solver.lr: 0.001 in the run, 0.5 now (command line)");
   CHECK(lines[1] == "run.seed: 0 in the run, 3 now (command line)");
+
+  // Classes and their number may be left to the data, as they were at first.
+  Config trained, again;
+  for (const char* s : {"model.name=mask_rcnn", "model.num_classes=2", "data.classes=[\"a\",\"b\"]"}) apply_setting(trained, s);
+  for (const char* s :
+       {"model.name=mask_rcnn", "model.num_classes=0", "eval.class_thresholds=[0.1,0.2]", "roi_heads.score_thresh_test=0.3"})
+    apply_setting(again, s);
+  CHECK(resume_differences(trained, again).empty());
+  apply_setting(again, "data.classes=[\"b\",\"a\"]");
+  CHECK(resume_differences(trained, again).size() == 1);
 }
 
 TEST_CASE("config: recipes by name and by file") {

@@ -244,6 +244,53 @@ TEST_CASE("groups scale, freeze and spare parameters by name") {
   CHECK(std::memcmp(before.at("conv.weight").raw(), after.at("conv.weight").raw(), before.at("conv.weight").bytes()) == 0);
 }
 
+TEST_CASE("norm layers and biases have their own weight decay and learning rate, as detectron2's parameter groups") {
+  Net net;
+  net.initialize(1);
+  const StateDict before = net.state_dict();
+  Optimizer optimizer(
+      {.kind = OptimizerKind::sgd, .weight_decay = 0.1, .weight_decay_norm = 0.0, .weight_decay_bias = 0.3, .bias_lr_factor = 2},
+      net.parameters());
+  for (const NamedTensor& p : net.parameters()) {
+    GradRecord& record = *p.tensor->grad_record();
+    record.buffer.fill(1);
+    record.grad = record.buffer;
+  }
+  optimizer.step(0.1);
+  const StateDict after = net.state_dict();
+  const auto check = [&](const char* name, double lr, double decay) {
+    INFO(name);
+    for (int64_t i = 0; i < before.at(name).size(); ++i) {
+      const double w = before.at(name).data<float>()[i];
+      CHECK(after.at(name).data<float>()[i] == doctest::Approx(w - lr * (1 + decay * w)));
+    }
+  };
+  check("conv.weight", 0.1, 0.1);
+  check("linear.weight", 0.1, 0.1);
+  check("linear.bias", 0.2, 0.3);
+  check("body.norm.weight", 0.1, 0);
+  check("body.norm.bias", 0.2, 0.3);  // what is named bias counts last
+}
+
+TEST_CASE("gradients are clipped by the norm of each parameter's, where asked") {
+  Net net;
+  net.initialize(1);
+  Optimizer optimizer({.kind = OptimizerKind::sgd}, net.parameters());
+  double value = 0;
+  for (const NamedTensor& p : net.parameters()) {
+    GradRecord& record = *p.tensor->grad_record();
+    record.buffer.fill(value += 0.01);
+    record.grad = record.buffer;
+  }
+  optimizer.clip_norm_each(0.05);
+  value = 0;
+  for (const NamedTensor& p : net.parameters()) {
+    INFO(p.name);
+    const double norm = (value += 0.01) * std::sqrt(double(p.tensor->size()));
+    CHECK(grad_of(*p.tensor).data<float>()[0] == doctest::Approx(value * std::min(1.0, 0.05 / (norm + 1e-6))).epsilon(1e-5));
+  }
+}
+
 TEST_CASE("the first non-finite gradient is named") {
   Net net;
   Optimizer optimizer({}, net.parameters());

@@ -216,13 +216,16 @@ std::string origin_of(const Config& config, std::string_view key) {
   return it == config.origins.end() ? "default" : it->second;
 }
 
-// "recipe.toml:12: data.image_size = [250, 250]"
-std::string named(const Config& config, const std::string& name) {
+}  // namespace
+
+std::string_view system_of(const Config& config) {
+  return config.model.name.starts_with("unet") ? std::string_view("unet") : std::string_view(config.model.name);
+}
+
+std::string key_and_value(const Config& config, std::string_view name) {
   const ConfigKey* key = find_config_key(name);
   return fmt::format("{}: {} = {}", origin_of(config, name), name, value_text(key->slot(const_cast<Config&>(config))));
 }
-
-}  // namespace
 
 void read_toml(Config& config, std::string_view text, const std::string& source) {
   std::vector<std::string> sections;
@@ -260,41 +263,6 @@ void apply_setting(Config& config, std::string_view setting) {
   set_value(config, setting.substr(0, equals), setting.substr(equals + 1), "command line");
 }
 
-void check_config(const Config& c) {
-  const auto fail = [&](const char* key, std::string_view why) { throw UsageError("{}: {}", named(c, key), why); };
-  const int64_t factor = int64_t(1) << c.model.depth;
-  const ImageSize size = c.data.image_size;
-  if ((size.height == 0) != (size.width == 0)) fail("data.image_size", "one side is 0; 0 stands for the image's own size");
-  if (size.height && (size.height % 2 || size.width % 2)) fail("data.image_size", "sides must be even: the network pools by 2");
-  const bool needs_factor = c.model.name == "unet_keras" || c.model.name == "unet_dsb";
-  if (needs_factor && (size.height % factor || size.width % factor))
-    fail("data.image_size", fmt::format("sides must be divisible by {} (2^depth, model.depth = {})", factor, c.model.depth));
-  if (needs_factor && (c.model.tile.height % factor || c.model.tile.width % factor))
-    fail("model.tile", fmt::format("sides must be divisible by {} (2^depth, model.depth = {})", factor, c.model.depth));
-  const int64_t tile = std::min(c.model.tile.height, c.model.tile.width);
-  if (tile && c.model.overlap >= tile) fail("model.overlap", fmt::format("must be smaller than a tile's side, {}", tile));
-  if (c.data.fit == "crop" && size.height == 0) fail("data.fit", "a crop needs data.image_size");
-  if (c.model.connectivity != 4 && c.model.connectivity != 8) fail("model.connectivity", "want 4 or 8");
-  if (c.data.val_fraction >= 1) fail("data.val_fraction", "nothing would be left to train on; want at least 0 and below 1");
-  if (c.solver.lr == 0) fail("solver.lr", "nothing would be learned; want more than 0");
-  if (c.solver.momentum >= 1) fail("solver.momentum", "want below 1");
-  if (c.solver.beta1 >= 1) fail("solver.beta1", "want below 1");
-  if (c.solver.beta2 >= 1) fail("solver.beta2", "want below 1");
-  if (c.solver.ema >= 1) fail("solver.ema", "the average would never move; want below 1");
-  if (c.solver.max_iterations == 0 && c.solver.max_epochs == 0)
-    fail("solver.max_epochs", "without it or solver.max_iterations the training never ends");
-  if (!std::is_sorted(c.solver.milestones.begin(), c.solver.milestones.end())) fail("solver.milestones", "want ascending steps");
-  const std::string& schedule = c.solver.schedule;
-  if ((schedule == "multistep" || schedule == "warmup_multistep") && c.solver.milestones.empty())
-    fail("solver.milestones", fmt::format("solver.schedule = \"{}\" needs at least one", schedule));
-  if (schedule == "step" && c.solver.step_size == 0) fail("solver.step_size", "solver.schedule = \"step\" needs it");
-  if (schedule == "cosine_restarts" && c.solver.period == 0)
-    fail("solver.period", "solver.schedule = \"cosine_restarts\" needs it");
-  if (std::none_of(c.loss.terms.begin(), c.loss.terms.end(), [](const auto& term) { return term.second > 0; }))
-    fail("loss.terms", "want at least one term with a weight above 0");
-  if (c.eval.max_detections.size() != 3) fail("eval.max_detections", "want three limits");
-}
-
 Config load_config(const std::string& recipe, std::span<const std::string> settings) {
   Config config;
   const std::filesystem::path file(recipe);
@@ -326,6 +294,7 @@ Config load_config(const std::string& recipe, std::span<const std::string> setti
 std::string to_toml(const Config& config, bool explain) {
   std::string text, section;
   for (const ConfigKey& key : config_keys()) {
+    if (!applies(key, config)) continue;
     if (const std::string s = section_of(key.name); s != section) {
       text += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", s);
       section = s;
@@ -344,7 +313,10 @@ std::string to_toml(const Config& config, bool explain) {
 std::vector<std::string> resume_differences(const Config& saved, const Config& now) {
   std::vector<std::string> lines;
   for (const ConfigKey& key : config_keys()) {
-    if (key.may_change) continue;
+    if (key.may_change || !applies(key, now)) continue;
+    const bool left_to_the_data = (key.name == "data.classes" && now.data.classes.empty()) ||
+                                  (key.name == "model.num_classes" && now.model.num_classes == 0);
+    if (left_to_the_data) continue;
     const std::string before = value_text(key.slot(const_cast<Config&>(saved)));
     const std::string after = value_text(key.slot(const_cast<Config&>(now)));
     if (before != after)

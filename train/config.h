@@ -10,13 +10,9 @@
 #include <utility>
 #include <vector>
 
-namespace glia {
+#include "train/config_mask_rcnn.h"
 
-struct ImageSize {  // written N or [H, W] in pixels; 0: the image's own
-  int64_t height = 0;
-  int64_t width = 0;
-  bool operator==(const ImageSize&) const = default;
-};
+namespace glia {
 
 struct Every {        // written as a number of steps, or "epoch"
   int64_t steps = 0;  // 0: once per epoch
@@ -56,6 +52,7 @@ struct DataConfig {
   double val_fraction = 0.2;
   int64_t split_seed = 0;
   std::string val{};
+  std::vector<std::string> classes{};
   int64_t repeat = 1;
   int64_t workers = 1;
   int64_t prefetch = 2;
@@ -84,6 +81,9 @@ struct SolverConfig {
   double epsilon = 0;
   double alpha = 0.99;
   double weight_decay = 0;
+  double weight_decay_norm = 0;
+  double weight_decay_bias = -1;
+  double bias_lr_factor = 1;
   int64_t batch_size = 5;
   int64_t accumulate = 1;
   int64_t max_iterations = 0;
@@ -100,12 +100,13 @@ struct SolverConfig {
   std::string plateau_metric = "loss";
   int64_t plateau_patience = 10;
   double clip_norm = 0;
+  bool clip_norm_each = false;
   double clip_value = 0;
   double ema = 0;
 };
 
 struct LossConfig {
-  NumberMap terms{{"bce", 1.0}};
+  NumberMap terms{};
   std::vector<double> class_weights{};
   double positive_weight = 1;
   double focal_gamma = 2;
@@ -120,6 +121,11 @@ struct EvalConfig {
   std::string metric = "map_iou";
   double score_threshold = 0.5;
   std::vector<double> class_thresholds{};
+  std::vector<double> min_sizes{};
+  bool class_of_image = false;
+  bool remove_overlaps = true;
+  bool flip = false;
+  bool losses = false;
   std::vector<double> max_detections{1, 10, 100};
   int64_t batch_size = 1;
   int64_t max_images = 0;
@@ -159,6 +165,10 @@ struct RunConfig {
 
 struct Config {
   ModelConfig model;
+  InputConfig input;
+  BackboneConfig backbone;
+  RpnConfig rpn;
+  RoiHeadsConfig roi_heads;
   DataConfig data;
   AugmentConfig augment;
   SolverConfig solver;
@@ -183,7 +193,10 @@ void apply_setting(Config& config, std::string_view setting);  // "solver.lr=0.0
 void set_value(Config& config, std::string_view key, std::string_view value, const std::string& origin);
 void check_config(const Config& config);  // what concerns several keys at once; single values are checked when they are set
 
-// A valid recipe that gives every key. `explain` adds the origin and the key's help as comments: --print-config.
+// The family of systems that the model belongs to, "unet" or "mask_rcnn": keys may be of one of them alone.
+std::string_view system_of(const Config& config);
+
+// A valid recipe that gives every key of the model's system. `explain` adds the origin and the key's help as comments: --print-config.
 std::string to_toml(const Config& config, bool explain = false);
 
 // What keeps a run that was made with `saved` from going on with `now`: one line for each key that differs and may not change

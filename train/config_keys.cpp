@@ -5,63 +5,41 @@ namespace {
 
 constexpr double big = 1e9;
 
-struct Allowed {
-  double low = -std::numeric_limits<double>::infinity();
-  double high = std::numeric_limits<double>::infinity();
-  std::vector<std::string> choices{};
-};
-
-// A row of the table: the member `Config::section.member`.
-template <class Section, class T>
-ConfigKey row(const char* name, Section Config::*section, T Section::*member, Allowed allowed, const char* help) {
-  return {name,         [=](Config& c) -> ConfigSlot { return &(c.*section.*member); },
-          help,         allowed.low,
-          allowed.high, std::move(allowed.choices),
-          false};
-}
-
-// A row that may change when a run is resumed.
-template <class Section, class T>
-ConfigKey free_row(const char* name, Section Config::*section, T Section::*member, Allowed allowed, const char* help) {
-  ConfigKey key = row(name, section, member, std::move(allowed), help);
-  key.may_change = true;
-  return key;
-}
-
-Allowed between(double low, double high) { return {low, high, {}}; }
-Allowed one_of(std::vector<std::string> choices) {
-  Allowed a;
-  a.choices = std::move(choices);
-  return a;
-}
-const Allowed any{};
+const AllowedValues any{};
 
 void add_model(std::vector<ConfigKey>& keys) {
   using M = ModelConfig;
   constexpr auto s = &Config::model;
   keys.insert(
       keys.end(),
-      {row("model.name", s, &M::name, one_of({"unet_original", "unet_keras", "unet_dsb", "unet_milesial"}), "the network"),
-       row("model.base_channels", s, &M::base_channels, between(1, 4096), "channels of the first level; each deeper one doubles"),
-       row("model.depth", s, &M::depth, between(1, 8), "number of poolings; image sides must be divisible by 2^depth"),
-       row("model.num_classes", s, &M::num_classes, between(1, 1000), "object classes"),
-       row("model.head", s, &M::head, one_of({"direct", "keras"}), "keras: a 3x3 convolution to 2 + ReLU before the last layer"),
-       row("model.upsample", s, &M::upsample, one_of({"transposed", "bilinear"}), "unet_milesial's way up"),
-       row("model.dropout", s, &M::dropout, any, "dropout where the network has it"),
-       row("model.target", s, &M::target, one_of({"binary", "border"}),
-           "binary: cell or not; border: background, interior, border between touching cells"),
-       row("model.border_width", s, &M::border_width, between(1, 100), "width of the contact border in pixels"),
-       free_row("model.seed_threshold", s, &M::seed_threshold, between(0, 1),
-                "target border: probability of interior above which pixels found an instance"),
-       free_row("model.seed_size", s, &M::seed_size, between(0, big), "target border: seeds of fewer pixels are dropped"),
-       free_row("model.grow", s, &M::grow, between(0, 100), "target border: pixels by which seeds grow over what is cell"),
-       free_row("model.threshold", s, &M::threshold, between(0, 1), "probability above which a pixel is cell"),
-       free_row("model.connectivity", s, &M::connectivity, between(4, 8), "neighbours that join pixels to one instance: 4 or 8"),
-       free_row("model.min_size", s, &M::min_size, between(0, big), "instances of fewer pixels are dropped"),
-       free_row("model.fill_holes", s, &M::fill_holes, any, "fill holes of instances"),
-       free_row("model.tile", s, &M::tile, between(0, 65536),
-                "prediction by overlapping tiles of this size, N or [H, W]; 0: the image in one piece"),
-       free_row("model.overlap", s, &M::overlap, between(0, 65536), "pixels that neighbouring tiles share")});
+      {row("model.name", s, &M::name, one_of({"unet_original", "unet_keras", "unet_dsb", "unet_milesial", "mask_rcnn"}),
+           "the network"),
+       of_unet(row("model.base_channels", s, &M::base_channels, between(1, 4096),
+                   "channels of the first level; each deeper one doubles")),
+       of_unet(row("model.depth", s, &M::depth, between(1, 8), "number of poolings; image sides must be divisible by 2^depth")),
+       of_mask_rcnn(row("model.num_classes", s, &M::num_classes, between(0, 1000),
+                        "object classes; 0: as many as data.classes names; 1: all classes of the data are taken as one")),
+       of_unet(row("model.head", s, &M::head, one_of({"direct", "keras"}),
+                   "keras: a 3x3 convolution to 2 + ReLU before the last layer")),
+       of_unet(row("model.upsample", s, &M::upsample, one_of({"transposed", "bilinear"}), "unet_milesial's way up")),
+       of_unet(row("model.dropout", s, &M::dropout, any, "dropout where the network has it")),
+       of_unet(row("model.target", s, &M::target, one_of({"binary", "border"}),
+                   "binary: cell or not; border: background, interior, border between touching cells")),
+       of_unet(row("model.border_width", s, &M::border_width, between(1, 100), "width of the contact border in pixels")),
+       of_unet(free(row("model.seed_threshold", s, &M::seed_threshold, between(0, 1),
+                        "target border: probability of interior above which pixels found an instance"))),
+       of_unet(
+           free(row("model.seed_size", s, &M::seed_size, between(0, big), "target border: seeds of fewer pixels are dropped"))),
+       of_unet(
+           free(row("model.grow", s, &M::grow, between(0, 100), "target border: pixels by which seeds grow over what is cell"))),
+       of_unet(free(row("model.threshold", s, &M::threshold, between(0, 1), "probability above which a pixel is cell"))),
+       of_unet(free(
+           row("model.connectivity", s, &M::connectivity, between(4, 8), "neighbours that join pixels to one instance: 4 or 8"))),
+       of_unet(free(row("model.min_size", s, &M::min_size, between(0, big), "instances of fewer pixels are dropped"))),
+       of_unet(free(row("model.fill_holes", s, &M::fill_holes, any, "fill holes of instances"))),
+       of_unet(free(row("model.tile", s, &M::tile, between(0, 65536),
+                        "prediction by overlapping tiles of this size, N or [H, W]; 0: the image in one piece"))),
+       of_unet(free(row("model.overlap", s, &M::overlap, between(0, 65536), "pixels that neighbouring tiles share")))});
 }
 
 void add_data(std::vector<ConfigKey>& keys) {
@@ -69,23 +47,26 @@ void add_data(std::vector<ConfigKey>& keys) {
   constexpr auto s = &Config::data;
   keys.insert(
       keys.end(),
-      {row("data.image_size", s, &D::image_size, between(0, 65536),
-           "size the network trains at, N or [H, W]; 0: the image's own"),
-       row("data.fit", s, &D::fit, one_of({"resize", "crop"}),
-           "resize: the whole image scaled to image_size; crop: a random window of it at full resolution"),
-       row("data.resize", s, &D::resize, one_of({"pil", "opencv", "keras"}), "whose bilinear resize to equal"),
-       row("data.channels", s, &D::channels, between(1, 16), "channels the network sees"),
+      {of_unet(row("data.image_size", s, &D::image_size, between(0, 65536),
+                   "size the network trains at, N or [H, W]; 0: the image's own")),
+       of_unet(row("data.fit", s, &D::fit, one_of({"resize", "crop"}),
+                   "resize: the whole image scaled to image_size; crop: a random window of it at full resolution")),
+       of_unet(row("data.resize", s, &D::resize, one_of({"pil", "opencv", "keras"}), "whose bilinear resize to equal")),
+       of_unet(row("data.channels", s, &D::channels, between(1, 16), "channels the network sees")),
        row("data.normalize", s, &D::normalize, one_of({"unit", "percentile", "standard", "none"}),
-           "unit: divide by the type's maximum; percentile: 1st to 99.8th to 0..1; standard: mean 0, variance 1"),
+           "unit: divide by the type's maximum; percentile: 1st to 99.8th to 0..1; standard: mean 0, variance 1 (mask_rcnn: 0..1 "
+           "times 255)"),
        row("data.split", s, &D::split, one_of({"seeded", "every_nth"}),
            "seeded: random by split_seed; every_nth: ids sorted as text, every 5th to validation"),
        row("data.val_fraction", s, &D::val_fraction, between(0, 1), "part of the images kept for validation; 0: none"),
        row("data.split_seed", s, &D::split_seed, between(0, 9e15), "seed of the split"),
        row("data.val", s, &D::val, any, "a validation data set, instead of a split"),
+       of_mask_rcnn(row("data.classes", s, &D::classes, any,
+                        "names of the classes, in the order of the network's outputs; []: those of the training data")),
        row("data.repeat", s, &D::repeat, between(1, 1e6), "times that each image is seen per epoch, each time augmented anew"),
-       free_row("data.workers", s, &D::workers, between(0, 256), "loader threads; 0: load in the training thread"),
-       free_row("data.prefetch", s, &D::prefetch, between(1, 1024), "batches that are made ahead"),
-       free_row("data.cache", s, &D::cache, any, "keep decoded images in memory"),
+       free(row("data.workers", s, &D::workers, between(0, 256), "loader threads; 0: load in the training thread")),
+       free(row("data.prefetch", s, &D::prefetch, between(1, 1024), "batches that are made ahead")),
+       free(row("data.cache", s, &D::cache, any, "keep decoded images in memory")),
        row("data.drop_last", s, &D::drop_last, any, "leave out the last batch of an epoch when it is incomplete")});
 }
 
@@ -97,12 +78,13 @@ void add_augment(std::vector<ConfigKey>& keys) {
                row("augment.vflip", s, &A::vflip, any, "flip up and down, half of the time"),
                row("augment.transpose", s, &A::transpose, any,
                    "swap rows and columns, half of the time; with the flips, the square's 8 symmetries"),
-               row("augment.rotate", s, &A::rotate, between(0, 180), "rotation by up to this many degrees"),
-               row("augment.scale", s, &A::scale, between(0, 10), "magnification between 1 / (1 + s) and 1 + s"),
-               row("augment.brightness", s, &A::brightness, between(0, 10), "added: up to this part of the value range"),
+               of_unet(row("augment.rotate", s, &A::rotate, between(0, 180), "rotation by up to this many degrees")),
+               of_unet(row("augment.scale", s, &A::scale, between(0, 10), "magnification between 1 / (1 + s) and 1 + s")),
+               row("augment.brightness", s, &A::brightness, between(0, 10),
+                   "added: up to this part of the value range; mask_rcnn: factor between 1 - b and 1 + b"),
                row("augment.contrast", s, &A::contrast, between(0, 10), "factor between 1 - c and 1 + c, about the image's mean"),
-               row("augment.noise", s, &A::noise, between(0, 1),
-                   "largest standard deviation of added noise, as a part of the value range")});
+               of_unet(row("augment.noise", s, &A::noise, between(0, 1),
+                           "largest standard deviation of added noise, as a part of the value range"))});
 }
 
 void add_solver(std::vector<ConfigKey>& keys) {
@@ -121,11 +103,17 @@ void add_solver(std::vector<ConfigKey>& keys) {
            "of the Adams and rmsprop; 0: the optimizer's own (1e-8, Keras 1e-7)"),
        row("solver.alpha", s, &S::alpha, between(0, 1), "rmsprop's decay of the squared gradient"),
        row("solver.weight_decay", s, &S::weight_decay, between(0, 10), "L2 penalty; adamw: decoupled"),
+       row("solver.weight_decay_norm", s, &S::weight_decay_norm, between(0, 10),
+           "the same of the scales and shifts of norm layers"),
+       row("solver.weight_decay_bias", s, &S::weight_decay_bias, between(-1, 10),
+           "the same of parameters named bias; -1: as the others"),
+       row("solver.bias_lr_factor", s, &S::bias_lr_factor, between(0, 1000),
+           "learning rate of parameters named bias, as a factor on lr"),
        row("solver.batch_size", s, &S::batch_size, between(1, 65536), "images per step"),
        row("solver.accumulate", s, &S::accumulate, between(1, 65536), "batches whose gradients one step averages"),
-       free_row("solver.max_iterations", s, &S::max_iterations, between(0, big), "steps of training; 0: no limit"),
-       free_row("solver.max_epochs", s, &S::max_epochs, between(0, big),
-                "epochs of training, whichever comes first; 0: no limit"),
+       free(row("solver.max_iterations", s, &S::max_iterations, between(0, big), "steps of training; 0: no limit")),
+       free(row("solver.max_epochs", s, &S::max_epochs, between(0, big),
+                "epochs of training, whichever comes first; 0: no limit")),
        row("solver.schedule", s, &S::schedule,
            one_of({"constant", "poly", "step", "multistep", "exponential", "cosine", "cosine_restarts", "one_cycle", "cellpose",
                    "warmup_cosine", "warmup_multistep", "plateau"}),
@@ -142,6 +130,7 @@ void add_solver(std::vector<ConfigKey>& keys) {
        row("solver.plateau_patience", s, &S::plateau_patience, between(0, big),
            "plateau: evaluations without gain before lr falls"),
        row("solver.clip_norm", s, &S::clip_norm, between(0, 1e12), "largest norm of the gradient; 0: not clipped"),
+       row("solver.clip_norm_each", s, &S::clip_norm_each, any, "clip_norm is of each parameter's gradient, not of all together"),
        row("solver.clip_value", s, &S::clip_value, between(0, 1e12), "largest element of the gradient; 0: not clipped"),
        row("solver.ema", s, &S::ema, between(0, 1),
            "decay of the moving average of the weights, which is then evaluated; 0: none")});
@@ -153,14 +142,17 @@ void add_loss(std::vector<ConfigKey>& keys) {
   keys.insert(
       keys.end(),
       {row("loss.terms", s, &L::terms, between(0, 1e6),
-           "terms and weights: {bce = 1.0, dice = 0.5}; binary: also bce_dice, focal, tversky, lovasz; border: cross_entropy"),
-       row("loss.class_weights", s, &L::class_weights, between(0, 1e6), "cross_entropy: one per class; []: all 1"),
-       row("loss.positive_weight", s, &L::positive_weight, between(0, 1e6), "bce: weight of cell pixels"),
-       row("loss.focal_gamma", s, &L::focal_gamma, between(0, 100), "focal: exponent"),
-       row("loss.focal_alpha", s, &L::focal_alpha, between(0, 1), "focal: weight of cell pixels"),
-       row("loss.tversky_alpha", s, &L::tversky_alpha, between(0, 100), "tversky: weight of false positives"),
-       row("loss.tversky_beta", s, &L::tversky_beta, between(0, 100), "tversky: weight of false negatives"),
-       row("loss.smooth", s, &L::smooth, between(0, 1e6), "dice and tversky: added above and below")});
+           "terms and weights: {bce = 1.0, dice = 0.5}. Target binary: also focal, tversky, lovasz; border: cross_entropy; "
+           "mask_rcnn: "
+           "loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg, loss_mask, each 1 unless given. {}: bce, cross_entropy or all "
+           "five"),
+       of_unet(row("loss.class_weights", s, &L::class_weights, between(0, 1e6), "cross_entropy: one per class; []: all 1")),
+       of_unet(row("loss.positive_weight", s, &L::positive_weight, between(0, 1e6), "bce: weight of cell pixels")),
+       of_unet(row("loss.focal_gamma", s, &L::focal_gamma, between(0, 100), "focal: exponent")),
+       of_unet(row("loss.focal_alpha", s, &L::focal_alpha, between(0, 1), "focal: weight of cell pixels")),
+       of_unet(row("loss.tversky_alpha", s, &L::tversky_alpha, between(0, 100), "tversky: weight of false positives")),
+       of_unet(row("loss.tversky_beta", s, &L::tversky_beta, between(0, 100), "tversky: weight of false negatives")),
+       of_unet(row("loss.smooth", s, &L::smooth, between(0, 1e6), "dice and tversky: added above and below"))});
 }
 
 void add_eval(std::vector<ConfigKey>& keys) {
@@ -168,14 +160,26 @@ void add_eval(std::vector<ConfigKey>& keys) {
   constexpr auto s = &Config::eval;
   keys.insert(
       keys.end(),
-      {free_row("eval.every", s, &E::every, between(1, big), "steps between evaluations, or \"epoch\""),
-       free_row("eval.metric", s, &E::metric, any, "the metric that counts: map_iou, map_iou_compat, dice, f1_at_50, bce, loss"),
-       free_row("eval.score_threshold", s, &E::score_threshold, between(0, 1), "instances with a lower score are dropped"),
-       free_row("eval.class_thresholds", s, &E::class_thresholds, between(0, 1), "score threshold per class; []: the one above"),
-       free_row("eval.max_detections", s, &E::max_detections, between(1, 1e6), "the three limits of ar1, ar10, ar100"),
-       free_row("eval.batch_size", s, &E::batch_size, between(1, 65536), "images per evaluated batch"),
-       free_row("eval.max_images", s, &E::max_images, between(0, big), "evaluate the first N validation images; 0: all"),
-       free_row("eval.pictures", s, &E::pictures, between(0, 1000), "validation images drawn at the end")});
+      {free(row("eval.every", s, &E::every, between(1, big), "steps between evaluations, or \"epoch\"")),
+       free(row("eval.metric", s, &E::metric, any, "the metric that counts: map_iou, map_iou_compat, dice, f1_at_50, bce, loss")),
+       of_mask_rcnn(
+           free(row("eval.score_threshold", s, &E::score_threshold, between(0, 1), "instances with a lower score are dropped"))),
+       of_mask_rcnn(free(
+           row("eval.class_thresholds", s, &E::class_thresholds, between(0, 1), "score threshold per class; []: the one above"))),
+       of_mask_rcnn(free(row("eval.min_sizes", s, &E::min_sizes, between(0, big),
+                             "instances of fewer pixels are dropped: one number per class, or one for all"))),
+       of_mask_rcnn(free(row("eval.class_of_image", s, &E::class_of_image, any,
+                             "thresholds and sizes are those of the image's most frequent class, not of each instance's"))),
+       of_mask_rcnn(
+           free(row("eval.remove_overlaps", s, &E::remove_overlaps, any,
+                    "pixels belong to the instance with the highest score; false: all as found, for COCO's AP and --tune"))),
+       of_mask_rcnn(free(row("eval.flip", s, &E::flip, any, "also look at the mirrored image, and join what is found"))),
+       of_mask_rcnn(free(
+           row("eval.losses", s, &E::losses, any, "also the losses of the validation images, at the price of a second pass"))),
+       free(row("eval.max_detections", s, &E::max_detections, between(1, 1e6), "the three limits of ar1, ar10, ar100")),
+       free(row("eval.batch_size", s, &E::batch_size, between(1, 65536), "images per evaluated batch")),
+       free(row("eval.max_images", s, &E::max_images, between(0, big), "evaluate the first N validation images; 0: all")),
+       free(row("eval.pictures", s, &E::pictures, between(0, 1000), "validation images drawn at the end"))});
 }
 
 void add_bookkeeping(std::vector<ConfigKey>& keys) {
@@ -189,28 +193,29 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
   constexpr auto r = &Config::run;
   keys.insert(
       keys.end(),
-      {free_row("checkpoint.save_best", c, &C::save_best, any,
-                "metric whose best is kept as best.safetensors; auto: eval.metric; none"),
-       free_row("checkpoint.keep", c, &C::keep, between(1, 1e6), "newest step-NNNNNN files that are kept"),
-       free_row("checkpoint.every", c, &C::every, between(1, big), "steps between checkpoints, or \"epoch\""),
-       free_row("early_stopping.metric", e, &E::metric, any, "validation metric that must improve"),
-       free_row("early_stopping.patience", e, &E::patience, between(0, big),
-                "evaluations in a row without gain; 0: never stop early"),
-       free_row("early_stopping.min_delta", e, &E::min_delta, between(0, 1e9), "smaller gains don't count"),
-       free_row("early_stopping.start_from", e, &E::start_from, between(0, big), "evaluations that are not looked at first"),
+      {free(row("checkpoint.save_best", c, &C::save_best, any,
+                "metric whose best is kept as best.safetensors; auto: eval.metric; none")),
+       free(row("checkpoint.keep", c, &C::keep, between(1, 1e6), "newest step-NNNNNN files that are kept")),
+       free(row("checkpoint.every", c, &C::every, between(1, big), "steps between checkpoints, or \"epoch\"")),
+       free(row("early_stopping.metric", e, &E::metric, any, "validation metric that must improve")),
+       free(row("early_stopping.patience", e, &E::patience, between(0, big),
+                "evaluations in a row without gain; 0: never stop early")),
+       free(row("early_stopping.min_delta", e, &E::min_delta, between(0, 1e9), "smaller gains don't count")),
+       free(row("early_stopping.start_from", e, &E::start_from, between(0, big), "evaluations that are not looked at first")),
        row("init.weights", i, &I::weights, any, "checkpoint to start from"),
        row("init.ignore", i, &I::ignore, any, "names of tensors that are not taken from it; * matches any text"),
        row("init.lr_scale", i, &I::lr_scale, between(0, 1e6), "learning rate factors by name: {\"encoder*\" = 0.1}; 0: frozen"),
        row("run.seed", r, &R::seed, between(0, 9e15), "of initial weights, data order, augmentation, dropout"),
        row("run.deterministic", r, &R::deterministic, any, "same bits on every run (the CPU always gives them)"),
-       free_row("run.device", r, &R::device, any, "auto, cpu, cuda, cuda:N or emulated"),
+       free(row("run.device", r, &R::device, any, "auto, cpu, cuda, cuda:N or emulated")),
        row("run.kernels", r, &R::kernels, one_of({"auto", "hand", "vendor", "reference"}), "which implementations run"),
-       free_row("run.threads", r, &R::threads, between(0, 4096), "threads; 0: one per core. Results don't depend on it"),
+       free(row("run.threads", r, &R::threads, between(0, 4096), "threads; 0: one per core. Results don't depend on it")),
        row("run.precision", r, &R::precision, one_of({"auto", "exact", "fp32", "tf32", "bf16"}),
            "auto: fp32 on CPU, tf32 on a GPU"),
-       free_row("run.memory_limit", r, &R::memory_limit, between(0, 1e6), "GB that tensors may take; 0: no limit"),
-       free_row("run.log_every", r, &R::log_every, between(1, big), "steps between progress lines where stdout is no terminal, and between looks at a device's losses"),
-       free_row("run.tensorboard", r, &R::tensorboard, any, "write TensorBoard events")});
+       free(row("run.memory_limit", r, &R::memory_limit, between(0, 1e6), "GB that tensors may take; 0: no limit")),
+       free(row("run.log_every", r, &R::log_every, between(1, big),
+                "steps between progress lines where stdout is no terminal, and between looks at a device's losses")),
+       free(row("run.tensorboard", r, &R::tensorboard, any, "write TensorBoard events"))});
 }
 
 }  // namespace
@@ -219,6 +224,7 @@ const std::vector<ConfigKey>& config_keys() {
   static const std::vector<ConfigKey> keys = [] {
     std::vector<ConfigKey> k;
     add_model(k);
+    add_mask_rcnn_keys(k);
     add_data(k);
     add_augment(k);
     add_solver(k);
@@ -229,6 +235,8 @@ const std::vector<ConfigKey>& config_keys() {
   }();
   return keys;
 }
+
+bool applies(const ConfigKey& key, const Config& config) { return key.system.empty() || key.system == system_of(config); }
 
 const ConfigKey* find_config_key(std::string_view name) {
   for (const ConfigKey& key : config_keys())

@@ -75,7 +75,10 @@ TrainerOptions trainer_options(const Config& config, int64_t total_steps) {
                  .beta2 = s.beta2,
                  .alpha = s.alpha,
                  .eps = s.epsilon,
-                 .weight_decay = s.weight_decay};
+                 .weight_decay = s.weight_decay,
+                 .weight_decay_norm = s.weight_decay_norm,
+                 .bias_lr_factor = s.bias_lr_factor};
+  if (s.weight_decay_bias >= 0) o.optimizer.weight_decay_bias = s.weight_decay_bias;
   for (const auto& [pattern, factor] : config.init.lr_scale) o.groups.push_back({pattern, factor, 1});
   const bool plateau = s.schedule == "plateau";
   o.schedule = {.kind = plateau ? "constant" : s.schedule,
@@ -98,6 +101,7 @@ TrainerOptions trainer_options(const Config& config, int64_t total_steps) {
   o.seed = static_cast<uint64_t>(config.run.seed);
   o.accumulate = s.accumulate;
   o.clip_norm = s.clip_norm;
+  o.clip_norm_each = s.clip_norm_each;
   o.clip_value = s.clip_value;
   o.ema = s.ema;
   return o;
@@ -185,7 +189,8 @@ void Trainer::advance(bool checked) {
     optimizer_.clip_value(options_.clip_value);
     if (options_.clip_norm > 0) squared_norm = optimizer_.squared_norm();
   }
-  if (options_.clip_norm > 0) optimizer_.clip_norm(options_.clip_norm, squared_norm);
+  if (options_.clip_norm > 0 && options_.clip_norm_each) optimizer_.clip_norm_each(options_.clip_norm);
+  if (options_.clip_norm > 0 && !options_.clip_norm_each) optimizer_.clip_norm(options_.clip_norm, squared_norm);
   if (const auto momentum = options_.schedule.momentum_at(step_)) optimizer_.set_momentum(*momentum);
   optimizer_.step(step.record.lr);
   if (ema_) ema_->update();

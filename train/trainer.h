@@ -54,6 +54,7 @@ struct TrainerOptions {
   uint64_t seed = 0;
   int64_t accumulate = 1;
   double clip_norm = 0;
+  bool clip_norm_each = false;
   double clip_value = 0;
   double ema = 0;
 };

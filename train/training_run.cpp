@@ -51,8 +51,8 @@ std::string best_metric(const Config& config) {
   return config.checkpoint.save_best == "none" ? "" : config.checkpoint.save_best;
 }
 
-void check_metric(const char* key, const std::string& metric, const std::vector<std::string>& known) {
-  if (metric.empty() || known.empty() || std::find(known.begin(), known.end(), metric) != known.end()) return;
+void check_metric(const char* key, const std::string& metric, const std::vector<std::string>& known, bool used = true) {
+  if (!used || metric.empty() || known.empty() || std::find(known.begin(), known.end(), metric) != known.end()) return;
   const std::string near = nearest_name(metric, known);
   throw UsageError("{} = \"{}\": no such metric{}; there are {}", key, metric,
                    near.empty() ? "" : fmt::format(" (did you mean {}?)", near), fmt::join(known, ", "));
@@ -228,6 +228,12 @@ void TrainingRun::find_checkpoint() {
   if (!differences.empty())
     throw UsageError("{}: the configuration differs from the run's, so it cannot go on:\n  {}", resumed_->file.string(),
                      fmt::join(differences, "\n  "));
+  if (config_.data.classes.empty()) set_classes(saved.data.classes);
+}
+
+void TrainingRun::set_classes(const std::vector<std::string>& names) {
+  config_.data.classes = names;
+  if (config_.model.num_classes == 0) config_.model.num_classes = static_cast<int64_t>(names.size());
 }
 
 void TrainingRun::open_folder() {
@@ -329,8 +335,11 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
 void check_metrics(const Config& config, const std::vector<std::string>& known) {
   check_metric("eval.metric", config.eval.metric, known);
   check_metric("checkpoint.save_best", best_metric(config), known);
-  check_metric("early_stopping.metric", config.early_stopping.metric, known);
-  check_metric("solver.plateau_metric", config.solver.plateau_metric, known);
+  const auto given = [&](const char* key) { return config.origins.contains(key); };
+  check_metric("early_stopping.metric", config.early_stopping.metric, known,
+               config.early_stopping.patience > 0 || given("early_stopping.metric"));
+  check_metric("solver.plateau_metric", config.solver.plateau_metric, known,
+               config.solver.schedule == "plateau" || given("solver.plateau_metric"));
 }
 
 void load_initial_weights(Module& model, const InitConfig& init) {

@@ -63,6 +63,8 @@ class TrainingRun {
   const std::filesystem::path& folder() const { return options_.folder; }
   const CheckpointFolder& checkpoints() const { return checkpoints_; }
   bool resuming() const { return resumed_.has_value(); }
+  // The names of the classes, where the configuration leaves them to the data. A resumed run keeps its own.
+  void set_classes(const std::vector<std::string>& names);
 
   // Adds a hook behind the standard ones.
   void add_hook(std::unique_ptr<Hook> hook) { extra_hooks_.push_back(std::move(hook)); }
