@@ -67,6 +67,12 @@ GLIA_HOST_DEVICE inline T iou(const Corners<T>& a, T area_a, const Corners<T>& b
   return ratio > T(0) ? ratio : T(0);
 }
 
+// The largest float up to `threshold`: a float is above the one exactly where it is above the other.
+inline float rounded_down(double threshold) {
+  const float nearest = float(threshold);
+  return double(nearest) > threshold ? std::nextafter(nearest, -INFINITY) : nearest;
+}
+
 // dx, dy, dw, dh of `to` as seen from `from`, times the weights.
 template <class T>
 GLIA_HOST_DEVICE inline Corners<T> encode(const Corners<T>& from, const Corners<T>& to, const T* weights) {

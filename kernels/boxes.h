@@ -81,16 +81,54 @@ BoxClip::Forward box_clip;
 BoxIouLoss::Forward box_iou_loss;
 BoxIouLoss::Backward box_iou_loss_backward;
 }  // namespace reference
+namespace cpu {
+PairwiseIou::Forward pairwise_iou;
+}  // namespace cpu
+namespace emulated {
+PairwiseIou::Forward pairwise_iou;
+BoxEncode::Forward box_encode;
+BoxDecode::Forward box_decode;
+BoxDecode::Backward box_decode_backward;
+BoxClip::Forward box_clip;
+BoxIouLoss::Forward box_iou_loss;
+BoxIouLoss::Backward box_iou_loss_backward;
+}  // namespace emulated
+namespace cuda {
+PairwiseIou::Forward pairwise_iou;
+BoxEncode::Forward box_encode;
+BoxDecode::Forward box_decode;
+BoxDecode::Backward box_decode_backward;
+BoxClip::Forward box_clip;
+BoxIouLoss::Forward box_iou_loss;
+BoxIouLoss::Backward box_iou_loss_backward;
+}  // namespace cuda
 
 inline constexpr Variants<PairwiseIou::Forward> PairwiseIou::forward{.name = "pairwise_iou",
-                                                                     .reference = reference::pairwise_iou};
-inline constexpr Variants<BoxEncode::Forward> BoxEncode::forward{.name = "box_encode", .reference = reference::box_encode};
-inline constexpr Variants<BoxDecode::Forward> BoxDecode::forward{.name = "box_decode", .reference = reference::box_decode};
+                                                                     .reference = reference::pairwise_iou,
+                                                                     .cpu = cpu::pairwise_iou,
+                                                                     .emulated = emulated::pairwise_iou,
+                                                                     .cuda = GLIA_CUDA(cuda::pairwise_iou)};
+inline constexpr Variants<BoxEncode::Forward> BoxEncode::forward{.name = "box_encode",
+                                                                 .reference = reference::box_encode,
+                                                                 .emulated = emulated::box_encode,
+                                                                 .cuda = GLIA_CUDA(cuda::box_encode)};
+inline constexpr Variants<BoxDecode::Forward> BoxDecode::forward{.name = "box_decode",
+                                                                 .reference = reference::box_decode,
+                                                                 .emulated = emulated::box_decode,
+                                                                 .cuda = GLIA_CUDA(cuda::box_decode)};
 inline constexpr Variants<BoxDecode::Backward> BoxDecode::backward{.name = "box_decode_backward",
-                                                                   .reference = reference::box_decode_backward};
-inline constexpr Variants<BoxClip::Forward> BoxClip::forward{.name = "box_clip", .reference = reference::box_clip};
-inline constexpr Variants<BoxIouLoss::Forward> BoxIouLoss::forward{.name = "box_iou_loss", .reference = reference::box_iou_loss};
+                                                                   .reference = reference::box_decode_backward,
+                                                                   .emulated = emulated::box_decode_backward,
+                                                                   .cuda = GLIA_CUDA(cuda::box_decode_backward)};
+inline constexpr Variants<BoxClip::Forward> BoxClip::forward{
+    .name = "box_clip", .reference = reference::box_clip, .emulated = emulated::box_clip, .cuda = GLIA_CUDA(cuda::box_clip)};
+inline constexpr Variants<BoxIouLoss::Forward> BoxIouLoss::forward{.name = "box_iou_loss",
+                                                                   .reference = reference::box_iou_loss,
+                                                                   .emulated = emulated::box_iou_loss,
+                                                                   .cuda = GLIA_CUDA(cuda::box_iou_loss)};
 inline constexpr Variants<BoxIouLoss::Backward> BoxIouLoss::backward{.name = "box_iou_loss_backward",
-                                                                     .reference = reference::box_iou_loss_backward};
+                                                                     .reference = reference::box_iou_loss_backward,
+                                                                     .emulated = emulated::box_iou_loss_backward,
+                                                                     .cuda = GLIA_CUDA(cuda::box_iou_loss_backward)};
 
 }  // namespace glia

@@ -38,8 +38,24 @@ namespace reference {
 Matcher::Forward matcher;
 MatchBoxes::Forward match_boxes;
 }  // namespace reference
+namespace cpu {
+MatchBoxes::Forward match_boxes;
+}  // namespace cpu
+namespace emulated {
+Matcher::Forward matcher;
+MatchBoxes::Forward match_boxes;
+}  // namespace emulated
+namespace cuda {
+Matcher::Forward matcher;
+MatchBoxes::Forward match_boxes;
+}  // namespace cuda
 
-inline constexpr Variants<Matcher::Forward> Matcher::forward{.name = "matcher", .reference = reference::matcher};
-inline constexpr Variants<MatchBoxes::Forward> MatchBoxes::forward{.name = "match_boxes", .reference = reference::match_boxes};
+inline constexpr Variants<Matcher::Forward> Matcher::forward{
+    .name = "matcher", .reference = reference::matcher, .emulated = emulated::matcher, .cuda = GLIA_CUDA(cuda::matcher)};
+inline constexpr Variants<MatchBoxes::Forward> MatchBoxes::forward{.name = "match_boxes",
+                                                                   .reference = reference::match_boxes,
+                                                                   .cpu = cpu::match_boxes,
+                                                                   .emulated = emulated::match_boxes,
+                                                                   .cuda = GLIA_CUDA(cuda::match_boxes)};
 
 }  // namespace glia

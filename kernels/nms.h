@@ -27,7 +27,17 @@ std::vector<int64_t> batched_nms(const Tensor& boxes, const Tensor& scores, cons
 namespace reference {
 Nms::Forward nms;
 }  // namespace reference
+namespace cpu {
+Nms::Forward nms;
+}  // namespace cpu
+namespace emulated {
+Nms::Forward nms;
+}  // namespace emulated
+namespace cuda {
+Nms::Forward nms;
+}  // namespace cuda
 
-inline constexpr Variants<Nms::Forward> Nms::forward{.name = "nms", .reference = reference::nms};
+inline constexpr Variants<Nms::Forward> Nms::forward{
+    .name = "nms", .reference = reference::nms, .cpu = cpu::nms, .emulated = emulated::nms, .cuda = GLIA_CUDA(cuda::nms)};
 
 }  // namespace glia
