@@ -38,6 +38,7 @@ struct RpnOptions {
   double nms_thresh = 0.7;
   double min_size = 0;  // proposals have to be wider and higher than this
   double loss_weight = 1;
+  int64_t num_conv = 1;  // 3x3 convolutions before the two predictors
 };
 
 struct RoiHeadsOptions {
@@ -50,12 +51,18 @@ struct RoiHeadsOptions {
   double score_thresh_test = 0.05;
   double nms_thresh_test = 0.5;
   int64_t detections_per_image = 100;  // negative: all
+  double min_size_test = 0;            // detections have to be at least as wide and high
+
+  bool pooler_aligned = true;  // false: no half pixel taken off (ROIAlign as first published; torchvision)
 
   // Box head: pooled features, `box_num_fc` linear layers, class scores and box deltas.
   int64_t box_pooler_resolution = 7;
   int64_t box_pooler_sampling_ratio = 0;  // samples per bin and axis; 0: as many as the bin is wide
   int64_t box_fc_dim = 1024;
   int64_t box_num_fc = 2;
+  int64_t box_num_conv = 0;  // 3x3 convolutions before them
+  int64_t box_conv_dim = 256;
+  nn::NormKind box_norm = nn::NormKind::none;  // of these
   std::array<double, 4> bbox_reg_weights{10, 10, 5, 5};
   double smooth_l1_beta = 0;
   bool cls_agnostic_bbox_reg = false;
@@ -66,6 +73,7 @@ struct RoiHeadsOptions {
   int64_t mask_pooler_sampling_ratio = 0;
   int64_t mask_conv_dim = 256;
   int64_t mask_num_conv = 4;
+  nn::NormKind mask_norm = nn::NormKind::none;
 
   // Cascade: one box head per threshold, the later ones on the boxes of the one before. Empty: a single head.
   std::vector<double> cascade_ious{};  // detectron2: 0.5, 0.6, 0.7
@@ -75,6 +83,7 @@ struct RoiHeadsOptions {
 struct MaskRcnnOptions {
   ResnetOptions resnet{};
   int64_t fpn_channels = 256;
+  nn::NormKind fpn_norm = nn::NormKind::none;
   RpnOptions rpn{};
   RoiHeadsOptions roi_heads{};
 

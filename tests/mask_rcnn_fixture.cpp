@@ -2,8 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <functional>
 
 #include "tests/formula_weights.h"
 
@@ -117,19 +117,38 @@ std::vector<FormulaTensor> formula_tensors(const ParityCase& c, const char* key,
   return list;
 }
 
-void check_parameter_gradients(const ParityCase& c, Module& root) {
+Tensor gray_batch(std::span<const Tensor> images, const rapidjson::Value& config) {
+  int64_t height = 0, width = 0;
+  for (const Tensor& t : images) {
+    height = std::max(height, (t.dim(0) + 31) / 32 * 32);
+    width = std::max(width, (t.dim(1) + 31) / 32 * 32);
+  }
+  const Tensor batch = Tensor::zeros({int64_t(images.size()), height, width, 3});
+  for (size_t n = 0; n < images.size(); ++n) {
+    for (int64_t i = 0; i < images[n].size(); ++i) {
+      const int64_t y = i / images[n].dim(1), x = i % images[n].dim(1);
+      float* pixel = batch.data<float>() + ((int64_t(n) * height + y) * width + x) * 3;
+      for (unsigned c = 0; c < 3; ++c)
+        pixel[c] = (float(images[n].data<uint8_t>()[i]) - config["MODEL.PIXEL_MEAN"][c].GetFloat()) /
+                   config["MODEL.PIXEL_STD"][c].GetFloat();
+    }
+  }
+  return batch;
+}
+
+void check_parameter_gradients(const ParityCase& c, Module& root, double rms_share) {
   std::map<std::string, Tensor> gradients;
   for (const NamedTensor& p : root.parameters())
     if (wants_grad(*p.tensor) && grad_of(*p.tensor)) gradients[p.name] = to_checkpoint(grad_of(*p.tensor), p.rule.layout);
   std::vector<double> norms;
   for (const auto& name : c.params()["grad_names"].GetArray()) {
-    INFO(name.GetString());
+    INFO(std::string(name.GetString()));
     REQUIRE(gradients.contains(name.GetString()));
     double squares = 0;
     for (const float g : gradients[name.GetString()].values<float>()) squares += double(g) * double(g);
     norms.push_back(std::sqrt(squares));
     if (c.has("gin/" + std::string(name.GetString())))
-      c.check_key(std::string("gin/") + name.GetString(), gradients[name.GetString()]);
+      c.check_key(std::string("gin/") + name.GetString(), gradients[name.GetString()], rms_share);
   }
   CHECK(gradients.size() == norms.size());
   c.check("grad_norm", Tensor::from<double>({int64_t(norms.size())}, norms));
@@ -139,6 +158,18 @@ std::vector<std::array<int64_t, 2>> image_sizes(const ParityCase& c, const char*
   std::vector<std::array<int64_t, 2>> sizes;
   for (const auto& s : c.params()[key].GetArray()) sizes.push_back({s[0].GetInt64(), s[1].GetInt64()});
   return sizes;
+}
+
+std::vector<int64_t> EvenSampler::pick(Stage stage, int64_t image, std::span<const int64_t> candidates, int64_t count) {
+  std::vector<int64_t> picked;
+  for (int64_t j = 0; j < count; ++j) picked.push_back(candidates[size_t(j * int64_t(candidates.size()) / count)]);
+  if (stage == Stage::anchors) {
+    const char* kind = calls_[image]++ % 2 == 0 ? "pos" : "neg";
+    const Tensor want = case_.input(fmt::format("sampled_{}.{}", kind, image));
+    INFO("sampled anchors ", std::string(kind), " of image ", image);
+    CHECK(std::vector<int64_t>(want.values<int64_t>().begin(), want.values<int64_t>().end()) == picked);
+  }
+  return picked;
 }
 
 void check_storage(const ParityCase& c, const std::vector<std::pair<std::string, double>>& got) {

@@ -70,7 +70,7 @@ void ParityCase::check_grad(const std::string& name, const Tensor& leaf, const A
   check_key("gin/" + name, axes.empty() ? gradient : permuted(gradient, axes));
 }
 
-void ParityCase::check_key(const std::string& key, const Tensor& got) const {
+void ParityCase::check_key(const std::string& key, const Tensor& got, double rms_share) const {
   const std::string full = name_ + "/" + key;
   INFO(key, " has shape ", to_string(got.shape()));
   REQUIRE(has(key));
@@ -87,10 +87,11 @@ void ParityCase::check_key(const std::string& key, const Tensor& got) const {
     const Tensor at = file_.load(full + "@idx").cast(DType::int64), want = file_.load(full + "@val").cast(DType::float64);
     const Tensor stat = file_.load(full + "@stat").cast(DType::float64);
     REQUIRE(stat.data<double>()[0] == double(got.size()));
+    const double sampled_atol = std::max(atol, rms_share * stat.data<double>()[2]);
     for (int64_t i = 0; i < want.size(); ++i) {
       const int64_t j = at.data<int64_t>()[i];
       REQUIRE((j >= 0 && j < got.size()));
-      worst.add(j, g[j], want.data<double>()[i], atol, rtol);
+      worst.add(j, g[j], want.data<double>()[i], sampled_atol, rtol);
     }
     double sum = 0, squares = 0, largest = 0;
     for (int64_t i = 0; i < got.size(); ++i) {
@@ -101,7 +102,7 @@ void ParityCase::check_key(const std::string& key, const Tensor& got) const {
     const double n = std::max<double>(1, double(got.size()));
     worst.add(-1, sum / n, stat.data<double>()[1], atol, rtol);
     worst.add(-2, std::sqrt(squares / n), stat.data<double>()[2], atol, rtol);
-    worst.add(-3, largest, stat.data<double>()[3], atol, rtol);
+    worst.add(-3, largest, stat.data<double>()[3], sampled_atol, rtol);
   }
   INFO(key, ": got ", worst.got, ", want ", worst.want, " at ", worst.at, " (-1 mean, -2 rms, -3 max); atol ", atol, ", rtol ",
        rtol);
