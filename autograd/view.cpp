@@ -1,6 +1,6 @@
 #include "autograd/view.h"
 
-#include "kernels/op.h"
+#include "kernels/binary.h"
 
 namespace glia {
 namespace {
@@ -57,6 +57,12 @@ Tensor rows(const Tensor& x, int64_t begin, int64_t end) {
     dx.slice(0, begin).fill(0);
     dx.slice(begin, end).copy_from(dy);
     dx.slice(end, dx.dim(0)).fill(0);
+  });
+}
+
+Tensor scale_gradient(const Tensor& x, double factor) {
+  return record(x, x.detach(), "scale_gradient_backward", [factor](const Tensor& dy, Tensor& dx) {
+    Mul::forward.pick(dy.device(), dy.dtype())({}, dy, Tensor::full({}, factor, dy.dtype(), dy.device()), dx);
   });
 }
 

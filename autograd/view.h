@@ -20,4 +20,7 @@ inline Tensor reshape(const Tensor& x, const Shape& shape) { return reshape(x, s
 // [begin, end) of the first dimension, same data. (Other axes: Slice of kernels/shape.h, which copies.)
 Tensor rows(const Tensor& x, int64_t begin, int64_t end);
 
+// x itself; its gradient is multiplied by `factor`.
+Tensor scale_gradient(const Tensor& x, double factor);
+
 }  // namespace glia
