@@ -3,8 +3,13 @@
 
     python3 bench/compare_pytorch.py [--glia build/bin/glia] [--rounds 5] [--base 64] [--only train_b5] [--modes default tuned]
 
-Needs `pip install torch numpy` (and for `tuned`: Debian's libjemalloc2 and libomp5). The work is the UNet of recipes/study/unet.toml
-(zhixuhao's layers): a training step of batch 5 (forward, BCE, backward, Adam), inference of batch 1 and 5, 256x256, float32.
+Needs `pip install torch numpy` (and for `tuned`: Debian's libjemalloc2 and libomp5). The work:
+  train_b5, infer_b1, infer_b5      the UNet of recipes/study/unet.toml (zhixuhao's layers), 256x256: a training step (forward, BCE,
+                                    backward, Adam), inference
+  mask_rcnn_train_NxHxW_gtK         recipes/mask_rcnn_r50_fpn.toml: a training step (SGD) on N images with K ellipses each
+  mask_rcnn_infer_HxW_detK          the same network: one image, exactly K detections, pasted
+Mask R-CNN is detectron2's where it is installed, else torchvision's (`pip install torchvision`), which differs in details that
+hardly change the time but in one: ROIAlign takes 2 x 2 samples a bin, not as many as the bin is wide. Everything is float32.
 PyTorch's modes: `default` is what a user gets after torch.set_num_threads; `tuned` is channels_last, fused Adam, LLVM's OpenMP with
 pinned threads, jemalloc that keeps its pages, and huge pages. Each round runs every contender once, so that a busy moment hits all
 alike. Memory is the process's peak; of PyTorch's, `base` is what importing it takes.
@@ -19,7 +24,11 @@ import sys
 import tempfile
 import time
 
-WORK = {"train_b5": ("train", 5), "infer_b1": ("infer", 1), "infer_b5": ("infer", 5)}
+UNET = {"train_b5": ("train", 5), "infer_b1": ("infer", 1), "infer_b5": ("infer", 5)}
+# mode, images, height, width, instances or detections
+MASK_RCNN = {f"mask_rcnn_train_{n}x{h}x{w}_gt{k}": ("train", n, h, w, k) for n, h, w in ((1, 800, 1088), (2, 512, 704)) for k in (60, 300)}
+MASK_RCNN |= {f"mask_rcnn_infer_{h}x{w}_det{k}": ("infer", 1, h, w, k) for h, w in ((800, 1088), (520, 704)) for k in (100, 500)}
+WORK = UNET | MASK_RCNN
 
 
 def rss(field):
@@ -27,13 +36,10 @@ def rss(field):
         return next(int(line.split()[1]) for line in status if line.startswith(field)) / 1024
 
 
-def torch_worker(mode, base, what, batch, threads):
-    """Runs one step per line of standard input; answers with {seconds, peak_mb}."""
+def unet_step(base, what, batch, mode):
     import torch
     import torch.nn as nn
     import torch.nn.functional as F
-    torch.set_num_threads(threads)
-    base_mb = rss("VmRSS")
 
     class UNet(nn.Module):
         def __init__(self):
@@ -76,7 +82,104 @@ def torch_worker(mode, base, what, batch, threads):
         with torch.no_grad():
             net(x)
 
-    step = train if what == "train" else infer
+    return train if what == "train" else infer
+
+
+def ellipses(count, h, w, rng):
+    """count masks (bool, count x h x w) of 12 to 48 pixels across, as `glia bench step` makes them."""
+    import numpy as np
+    ys, xs = np.mgrid[:h, :w]
+    masks = np.zeros((count, h, w), bool)
+    for mask in masks:
+        a, b = rng.uniform(6, 24, 2)
+        cy, cx = rng.uniform(24, h - 24), rng.uniform(24, w - 24)
+        mask |= ((ys - cy) / a) ** 2 + ((xs - cx) / b) ** 2 <= 1
+    return masks
+
+
+def mask_rcnn_step(name, mode):
+    import importlib.util
+    import numpy as np
+    import torch
+    what, images, h, w, k = MASK_RCNN[name]
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    pictures = [torch.from_numpy(rng.integers(0, 256, (3, h, w)).astype(np.float32)) for _ in range(images)]
+    masks = [torch.from_numpy(ellipses(k, h, w, rng)) for _ in range(images)] if what == "train" else []
+    detections = k if what == "infer" else 100
+    detectron2 = importlib.util.find_spec("detectron2") is not None
+    if detectron2:
+        from detectron2 import model_zoo
+        from detectron2.config import get_cfg
+        from detectron2.modeling import build_model
+        from detectron2.structures import BitMasks, Instances
+        from detectron2.utils.events import EventStorage
+        cfg = get_cfg()
+        cfg.merge_from_file(model_zoo.get_config_file("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"))
+        cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.ROI_HEADS.NUM_CLASSES = "cpu", "", 3
+        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [128.0] * 3, [64.0] * 3
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = 0.0, 1.0
+        cfg.TEST.DETECTIONS_PER_IMAGE = detections
+        net = build_model(cfg)
+        last_norm = "conv3.norm"
+        batch = [{"image": p, "height": h, "width": w} for p in pictures]
+        for item, m in zip(batch, masks):
+            bits = BitMasks(m)
+            item["instances"] = Instances((h, w), gt_boxes=bits.get_bounding_boxes(), gt_masks=bits,
+                                          gt_classes=torch.from_numpy(rng.integers(0, 3, len(m))))
+
+        def loss():
+            with EventStorage(0):
+                return sum(net(batch).values())
+
+        def predict():
+            net(batch)
+    else:
+        from torchvision.models.detection import maskrcnn_resnet50_fpn
+        from torchvision.ops import masks_to_boxes
+        from torchvision.ops.misc import FrozenBatchNorm2d
+        net = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4, min_size=h, max_size=w, box_score_thresh=0.0,
+                                    box_nms_thresh=1.0, box_detections_per_img=detections, trainable_backbone_layers=3,
+                                    norm_layer=FrozenBatchNorm2d)
+        for part in ("conv1", "layer1"):  # torchvision freezes only where weights are given
+            getattr(net.backbone.body, part).requires_grad_(False)
+        last_norm = "bn3"
+        batch = [p / 255 for p in pictures]
+        targets = [{"boxes": masks_to_boxes(m) + torch.tensor([0, 0, 1, 1]), "masks": m.byte(),
+                    "labels": torch.from_numpy(rng.integers(1, 4, len(m)))} for m in masks]
+
+        def loss():
+            return sum(net(batch, targets).values())
+
+        def predict():
+            net(batch)
+    for module_name, module in net.named_modules():  # fresh weights let activations grow without bound
+        if module_name.endswith(last_norm):
+            module.weight.data.fill_(0.3)
+    if mode == "tuned":
+        net = net.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=1e-5, momentum=0.9, weight_decay=1e-4,
+                                fused=True if mode == "tuned" else None)
+
+    def train():
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    def infer():
+        with torch.no_grad():
+            predict()
+
+    net.train(what == "train")
+    return train if what == "train" else infer
+
+
+def torch_worker(mode, base, name, threads):
+    """Runs one step per line of standard input; answers with {seconds, peak_mb}."""
+    import torch
+    torch.set_num_threads(threads)
+    base_mb = rss("VmRSS")
+    step = unet_step(base, *UNET[name], mode) if name in UNET else mask_rcnn_step(name, mode)
     step()
     print(json.dumps({"ready": torch.__version__}), flush=True)
     for _ in sys.stdin:
@@ -85,7 +188,7 @@ def torch_worker(mode, base, what, batch, threads):
         print(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": rss("VmHWM"), "base_mb": base_mb}), flush=True)
 
 
-def start_torch(mode, base, what, batch, threads):
+def start_torch(mode, base, name, threads):
     env = dict(os.environ)
     if mode == "tuned":
         found = [sorted(glob.glob(p))[-1:] for p in ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/x86_64-linux-gnu/libomp.so.5",
@@ -95,7 +198,7 @@ def start_torch(mode, base, what, batch, threads):
                 "KMP_AFFINITY": "granularity=fine,compact,1,0", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
                 "MALLOC_CONF": "oversize_threshold:0,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,"
                                "muzzy_decay_ms:-1,thp:always"}
-    worker = subprocess.Popen([sys.executable, __file__, "--worker", mode, str(base), what, str(batch), str(threads)], env=env,
+    worker = subprocess.Popen([sys.executable, __file__, "--worker", mode, str(base), name, str(threads)], env=env,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     ready = worker.stdout.readline()
     if not ready:
@@ -110,11 +213,19 @@ def run_torch(worker):
     return answer["seconds"], answer["peak_mb"], answer["base_mb"]
 
 
-def run_glia(glia, base, what, batch, threads):
+def glia_arguments(name, base):
+    if name in UNET:
+        what, batch = UNET[name]
+        return ["study/unet", "--set", f"model.base_channels={base}", "--mode", what, "--size", "256x256", "--batch", str(batch)]
+    what, images, h, w, k = MASK_RCNN[name]
+    count = ["--instances", str(k)] if what == "train" else ["--detections", str(k)]
+    return ["mask_rcnn_r50_fpn", "--mode", what, "--size", f"{h}x{w}", "--batch", str(images), *count]
+
+
+def run_glia(glia, base, name, threads):
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        subprocess.run([glia, "bench", "step", "study/unet", "--set", f"model.base_channels={base}", "--mode", what, "--size", "256x256",
-                        "--batch", str(batch), "--seconds", "0", "--threads", str(threads), "--json", out.name, "--quiet"], check=True,
-                       stdout=subprocess.DEVNULL)
+        subprocess.run([glia, "bench", "step", *glia_arguments(name, base), "--seconds", "0", "--threads", str(threads), "--json", out.name,
+                        "--quiet"], check=True, stdout=subprocess.DEVNULL)
         line = json.load(open(out.name))
     return line["median_s"], line["peak_rss_mb"]
 
@@ -125,17 +236,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--base", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=WORK, default=list(WORK))
+    parser.add_argument("--only", nargs="+", default=list(WORK), metavar="NAME", help="beginnings of names: " + ", ".join(WORK))
     parser.add_argument("--modes", nargs="+", choices=["default", "tuned"], default=["default", "tuned"])
     args = parser.parse_args()
-    print(f"| UNet base {args.base}, 256x256, {args.threads} threads | Glia s | Glia MB | against | PyTorch s | PyTorch MB (base) | speed | memory |")
+    print(f"| UNet base {args.base}; Mask R-CNN; {args.threads} threads | Glia s | Glia MB | against | PyTorch s | PyTorch MB (base) | speed | memory |")
     print("|---|---|---|---|---|---|---|---|")
-    for name in args.only:
-        what, batch = WORK[name]
-        workers = {mode: start_torch(mode, args.base, what, batch, args.threads) for mode in args.modes}
+    for name in [n for n in WORK if n.startswith(tuple(args.only))]:
+        workers = {mode: start_torch(mode, args.base, name, args.threads) for mode in args.modes}
         samples = {key: [] for key in ["glia", *args.modes]}
         for _ in range(args.rounds):
-            samples["glia"].append(run_glia(args.glia, args.base, what, batch, args.threads))
+            samples["glia"].append(run_glia(args.glia, args.base, name, args.threads))
             for mode, (worker, _) in workers.items():
                 samples[mode].append(run_torch(worker))
         median = {key: [statistics.median(column) for column in zip(*rows)] for key, rows in samples.items()}
@@ -148,7 +258,7 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        mode, base, what, batch, threads = sys.argv[2:7]
-        torch_worker(mode, int(base), what, int(batch), int(threads))
+        mode, base, name, threads = sys.argv[2:6]
+        torch_worker(mode, int(base), name, int(threads))
     else:
         main()
