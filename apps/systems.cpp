@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "apps/segmentation.h"
+#include "models/mask_rcnn_segmenter.h"
 #include "models/unet_segmenter.h"
 
 namespace glia {
@@ -53,10 +54,104 @@ UnetSegmenterOptions unet_options(const Config& config) {
   return options;
 }
 
+template <size_t N>
+std::array<double, N> array_of(const std::vector<double>& list) {
+  GLIA_CHECK(list.size() == N, "configuration: {} numbers, want {}", list.size(), N);  // check_config has seen to it
+  std::array<double, N> values{};
+  std::copy(list.begin(), list.end(), values.begin());
+  return values;
+}
+
+ResnetOptions resnet_options(const BackboneConfig& b) {
+  ResnetOptions options;
+  options.depth = b.depth;
+  options.norm = nn::parse_norm(b.norm);
+  options.freeze_at = b.freeze_at;
+  options.stride_in_1x1 = b.stride_in_1x1;
+  options.stem_channels = b.stem_channels;
+  options.res2_channels = b.res2_channels;
+  options.width_per_group = b.width_per_group;
+  return options;
+}
+
+RpnOptions rpn_options(const RpnConfig& r) {
+  RpnOptions options;
+  options.anchor_sizes.clear();
+  for (const double size : r.anchor_sizes) options.anchor_sizes.push_back({size});
+  options.anchor_aspect_ratios = r.anchor_aspect_ratios;
+  options.anchor_offset = r.anchor_offset;
+  options.iou_thresholds = r.iou_thresholds;
+  options.batch_size_per_image = r.batch_size_per_image;
+  options.positive_fraction = r.positive_fraction;
+  options.bbox_reg_weights = array_of<4>(r.bbox_reg_weights);
+  options.smooth_l1_beta = r.smooth_l1_beta;
+  options.pre_nms_topk_train = r.pre_nms_topk_train;
+  options.pre_nms_topk_test = r.pre_nms_topk_test;
+  options.post_nms_topk_train = r.post_nms_topk_train;
+  options.post_nms_topk_test = r.post_nms_topk_test;
+  options.nms_thresh = r.nms_thresh;
+  options.min_size = r.min_size;
+  return options;
+}
+
+RoiHeadsOptions roi_heads_options(const RoiHeadsConfig& r, int64_t num_classes) {
+  RoiHeadsOptions options;
+  options.num_classes = num_classes;
+  options.iou_thresholds = {r.iou_threshold};
+  options.batch_size_per_image = r.batch_size_per_image;
+  options.positive_fraction = r.positive_fraction;
+  options.proposal_append_gt = r.proposal_append_gt;
+  options.score_thresh_test = r.score_thresh_test;
+  options.nms_thresh_test = r.nms_thresh_test;
+  options.detections_per_image = r.detections_per_image;
+  options.box_pooler_resolution = r.box_pooler_resolution;
+  options.box_pooler_sampling_ratio = r.box_pooler_sampling_ratio;
+  options.box_num_fc = r.box_num_fc;
+  options.box_fc_dim = r.box_fc_dim;
+  options.bbox_reg_weights = array_of<4>(r.bbox_reg_weights);
+  options.smooth_l1_beta = r.smooth_l1_beta;
+  options.cls_agnostic_bbox_reg = r.cls_agnostic_bbox_reg;
+  options.mask_pooler_resolution = r.mask_pooler_resolution;
+  options.mask_pooler_sampling_ratio = r.mask_pooler_sampling_ratio;
+  options.mask_num_conv = r.mask_num_conv;
+  options.mask_conv_dim = r.mask_conv_dim;
+  return options;
+}
+
+// Without names yet (model.num_classes = 0 before the data were seen) the network has one class.
+int64_t class_count(const Config& config) {
+  const int64_t names = static_cast<int64_t>(config.data.classes.size());
+  return config.model.num_classes > 0 ? config.model.num_classes : std::max<int64_t>(1, names);
+}
+
+MaskRcnnSegmenterOptions mask_rcnn_options(const Config& config) {
+  const InputConfig& in = config.input;
+  const EvalConfig& eval = config.eval;
+  MaskRcnnSegmenterOptions options;
+  options.network = {.resnet = resnet_options(config.backbone),
+                     .fpn_channels = config.backbone.fpn_channels,
+                     .rpn = rpn_options(config.rpn),
+                     .roi_heads = roi_heads_options(config.roi_heads, class_count(config))};
+  options.normalization = normalization_of(config.data.normalize);
+  options.bgr = in.format == "BGR";
+  options.pixel_mean = array_of<3>(in.pixel_mean);
+  options.pixel_std = array_of<3>(in.pixel_std);
+  options.min_size_test = in.min_size_test;
+  options.max_size_test = in.max_size_test;
+  options.flip = eval.flip;
+  options.validation_losses = eval.losses;
+  options.loss_weights = config.loss.terms;
+  options.selection.thresholds = eval.class_thresholds.empty() ? std::vector<double>{eval.score_threshold} : eval.class_thresholds;
+  for (const double size : eval.min_sizes) options.selection.min_sizes.push_back(static_cast<int64_t>(size));
+  options.selection.class_of_image = eval.class_of_image;
+  options.selection.remove_overlaps = eval.remove_overlaps;
+  return options;
+}
+
 }  // namespace
 
 std::unique_ptr<Segmenter> make_segmenter(const Config& config) {
-  if (system_of(config) != "unet") throw UsageError("model.name = \"{}\": this build does not have it yet", config.model.name);
+  if (system_of(config) == "mask_rcnn") return make_mask_rcnn_segmenter(mask_rcnn_options(config));
   return make_unet_segmenter(unet_options(config));
 }
 
@@ -66,9 +161,8 @@ std::vector<std::string> training_classes(const Config& config, const Dataset& d
   const auto count = static_cast<int64_t>(dataset.categories.size());
   if (wanted == 0 || wanted == count) return dataset.categories;
   if (wanted == 1) return {"cell"};
-  throw DataError(
-      "the data have {} classes ({}), but model.num_classes = {}: want that number, 0 (as the data), or 1 (all as one class)",
-      count, fmt::join(dataset.categories, ", "), wanted);
+  throw DataError("the data have {} classes ({}), but model.num_classes = {}: want that number, 0 (as the data), or 1 (all as one class)",
+                  count, fmt::join(dataset.categories, ", "), wanted);
 }
 
 void use_classes(Dataset& dataset, const std::vector<std::string>& classes) {

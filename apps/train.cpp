@@ -68,7 +68,13 @@ void prepare_for_detection(TrainingRun& training, TrainingData& data, bool quiet
   training.set_classes(training_classes(training.config(), data.train));
   use_classes(data.train, training.config().data.classes);
   use_classes(data.validation, training.config().data.classes);
-  if (!training.config().input.filter_empty) return;
+  const Config& config = training.config();
+  if (config.backbone.norm == "frozen_bn" && config.init.weights.empty() && !quiet)
+    fmt::print(
+        stderr,
+        "warning: backbone.norm = \"frozen_bn\" without init.weights: its constants come with pretrained weights; to train from "
+        "scratch take bn or gn, and backbone.freeze_at = 0\n");
+  if (!config.input.filter_empty) return;
   const int64_t dropped = drop_unannotated(data.train);
   if (data.train.samples.empty()) throw DataError("not one image to train on has an instance");
   if (dropped > 0 && !quiet)

@@ -68,6 +68,30 @@ expect 0 "" "$GLIA" predict emulated/checkpoints/last.safetensors --images "cell
 expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_emulated --device emulated
 expect 0 "on emulated" "$GLIA" bench step unet "${TINY[@]}" --mode train --size 32x32 --batch 1 --seconds 0.1 --device emulated
 
+# Mask R-CNN, as small as it goes: three classes, thresholds by class from a file, several images at once
+MASKS=(--set backbone.stem_channels=8 --set backbone.res2_channels=16 --set backbone.width_per_group=8 --set backbone.fpn_channels=16
+  --set roi_heads.box_fc_dim=32 --set roi_heads.mask_conv_dim=8 --set input.crop=64 --set solver.max_iterations=5 --set eval.every=5
+  --set eval.max_images=1 --set eval.pictures=1 --set roi_heads.score_thresh_test=0 --set eval.score_threshold=0)
+expect 0 "" "$GLIA" train mask_rcnn_cells --data cells --out masks "${MASKS[@]}"
+file masks/checkpoints/last.safetensors masks/results.csv masks/annotation_val.json
+holds "$(number masks/metrics.jsonl loss_mask) > 0"
+holds "$(number masks/metrics.jsonl loss_rpn_loc) > 0"
+grep -q 'classes = \["nucleus", "large_nucleus", "lobed_nucleus"\]' masks/config.toml && pass || fail "config.toml does not name the classes"
+expect 0 "" "$GLIA" train mask_rcnn_cells --data cells --out masks "${MASKS[@]}" --resume auto --set solver.max_iterations=6
+printf '[eval]\nclass_thresholds = [0.1, 0.2, 0.1]\nmin_sizes = [4]\n' >tuned.toml
+expect 0 "" "$GLIA" predict masks/checkpoints/last.safetensors --images cells --out found_masks --settings tuned.toml \
+  --set eval.batch_size=3 --set eval.flip=true --write labels,overlay,coco,submission,cells,rois,geojson
+file found_masks/submission.csv found_masks/predictions.json
+expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_masks
+expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_masks/submission.csv
+expect 0 "" "$GLIA" predict masks/checkpoints/last.safetensors --images cells --out found_raw --set eval.remove_overlaps=false --write coco
+expect 0 "ap50" "$GLIA" evaluate --truth cells --pred found_raw --max-detections 1,10,1000
+expect 0 "" "$GLIA" show found_masks --images cells --out looked3
+expect 0 "backbone.bottom_up.stem.conv1.weight" "$GLIA" inspect masks/checkpoints/last.safetensors
+expect 0 "" "$GLIA" bench step mask_rcnn_r50_fpn "${MASKS[@]:0:12}" --mode train --size 64x96 --batch 2 --instances 5 --seconds 0.1
+expect 0 "" "$GLIA" bench step mask_rcnn_r50_fpn "${MASKS[@]:0:12}" --mode infer --size 64x96 --batch 1 --detections 20 --seconds 0.1 --json masks.json
+holds "$(number masks.json gflop) > 0"
+
 expect 0 "" "$GLIA" bench step unet --mode infer --size 64x64 --batch 1 --seconds 0.1 --json bench.json
 file bench.json
 expect 0 "" "$GLIA" bench step unet --mode train --size 64x64 --batch 1 --instances 5 --seconds 0.1

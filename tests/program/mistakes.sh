@@ -13,6 +13,12 @@ expect 2 "solver.lr" "$GLIA" train unet --data cells --out run --set solver.lr=f
 expect 2 "batch_size" "$GLIA" train unet --data cells --out run --set solver.batch_size=0
 expect 2 "val_fraction" "$GLIA" train unet --data cells --out run --set data.val_fraction=1
 expect 2 "image_size" "$GLIA" train unet --data cells --out run --set data.image_size=250
+expect 2 "anchor_sizes" "$GLIA" train mask_rcnn_cells --data cells --out run --set rpn.anchor_sizes=[8,16]
+expect 2 "detections_per_image" "$GLIA" train mask_rcnn_cells --data cells --out run --set roi_heads.detections_per_image=0
+expect 2 "want one of frozen_bn" "$GLIA" train mask_rcnn_cells --data cells --out run --set backbone.norm=batch
+expect 2 "is no loss of mask_rcnn" "$GLIA" train mask_rcnn_cells --data cells --out run --set "loss.terms={bce=1}"
+expect 2 "models of system mask_rcnn" "$GLIA" train unet --data cells --out run --set rpn.nms_thresh=0.5
+expect 2 "models of system unet" "$GLIA" train mask_rcnn_cells --data cells --out run --set model.base_channels=8
 expect 2 "did you mean unet" "$GLIA" train unett --data cells --out run
 expect 2 "did you mean map_iou" "$GLIA" train unet --data cells --out run --set eval.metric=map_iuo
 expect 2 "there are loss" "$GLIA" train unet_border --data cells --out run --set early_stopping.metric=bce
@@ -61,6 +67,9 @@ mkdir several && cp -r cells/train several/images && echo '{}' >several/a.json &
 expect 3 "a.json" "$GLIA" check-data several
 head -1 cells/train.csv >none.csv && mkdir -p noann/train && cp cells/train/* noann/train && cp none.csv noann/train.csv
 expect 3 "not one instance" "$GLIA" train unet --data noann --out run "${SMALL[@]}"
+expect 3 "model.num_classes = 2" "$GLIA" train mask_rcnn_cells --data cells --out run_classes --set model.num_classes=2
+expect 3 "'nucleus'" "$GLIA" train mask_rcnn_cells --data cells --out run_names --set 'data.classes=["a","b"]'
+expect 4 "mask_rcnn_R_50_FPN_3x.safetensors" "$GLIA" train study/05 --data cells --out run_study --set model.num_classes=0 --set 'data.classes=[]'
 echo junk >junk.safetensors
 expect 3 "junk.safetensors" "$GLIA" predict junk.safetensors --images cells --out p
 expect 3 "a folder" "$GLIA" inspect cells

@@ -1,0 +1,281 @@
+#include "models/mask_rcnn_segmenter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "autograd/apply.h"
+#include "data/detection_augment.h"
+#include "data/image_ops.h"
+#include "data/mask_patches.h"
+#include "kernels/nms.h"
+#include "models/mask_rcnn.h"
+#include "tensor/error.h"
+
+namespace glia {
+namespace {
+
+using Size = std::array<int64_t, 2>;  // height, width
+
+constexpr int64_t stride = 32;  // sides of the network's input are multiples of it
+
+int64_t padded(int64_t side) { return (side + stride - 1) / stride * stride; }
+
+std::vector<Size> sizes_of(const Tensor& sizes) {
+  const Tensor host = sizes.to(Device{});
+  std::vector<Size> result;
+  for (int64_t n = 0; n < host.dim(0); ++n) result.push_back({host.data<int64_t>()[2 * n], host.data<int64_t>()[2 * n + 1]});
+  return result;
+}
+
+// What was found in the mirrored image, in the image.
+Detections mirror(const Detections& found, int64_t width) {
+  Detections result = found;
+  result.boxes = found.boxes.clone();
+  float* b = result.boxes.data<float>();
+  for (int64_t i = 0; i < result.boxes.dim(0); ++i, b += 4) {
+    const float left = b[0];
+    b[0] = static_cast<float>(width) - b[2];
+    b[2] = static_cast<float>(width) - left;
+  }
+  result.mask_probs = found.mask_probs.clone();
+  float* row = result.mask_probs.data<float>();
+  const int64_t side = result.mask_probs.dim(2);
+  for (int64_t i = 0; i < result.mask_probs.size() / std::max<int64_t>(1, side); ++i, row += side) std::reverse(row, row + side);
+  return result;
+}
+
+// Rows of a, then of b: those with these numbers.
+Tensor rows_of(const Tensor& a, const Tensor& b, std::span<const int64_t> rows) {
+  std::vector<int64_t> dims(a.shape().begin(), a.shape().end());
+  dims[0] = static_cast<int64_t>(rows.size());
+  Tensor y(Shape(std::span<const int64_t>(dims)), a.dtype());
+  const size_t bytes = rows.empty() ? 0 : y.bytes() / rows.size();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const int64_t in_b = rows[i] - a.dim(0);
+    const std::byte* from =
+        in_b < 0 ? a.raw() + static_cast<size_t>(rows[i]) * bytes : b.raw() + static_cast<size_t>(in_b) * bytes;
+    copy_bytes(y.raw() + i * bytes, from, bytes);
+  }
+  return y;
+}
+
+// Both, without those of a class that overlap a better one.
+Detections join(const Detections& a, const Detections& b, double nms_threshold, int64_t limit) {
+  std::vector<int64_t> every(static_cast<size_t>(a.boxes.dim(0) + b.boxes.dim(0)));
+  std::iota(every.begin(), every.end(), int64_t{0});
+  const auto [keep, count] =
+      apply(Nms{.threshold = nms_threshold, .max_keep = limit < 0 ? -1 : limit}, rows_of(a.boxes, b.boxes, every),
+            rows_of(a.scores, b.scores, every), rows_of(a.classes, b.classes, every));
+  const std::span<const int64_t> kept(keep.data<int64_t>(), static_cast<size_t>(count.data<int64_t>()[0]));
+  return {rows_of(a.boxes, b.boxes, kept), rows_of(a.scores, b.scores, kept), rows_of(a.classes, b.classes, kept),
+          rows_of(a.mask_probs, b.mask_probs, kept)};
+}
+
+class MaskRcnnSegmenter final : public Segmenter {
+ public:
+  explicit MaskRcnnSegmenter(const MaskRcnnSegmenterOptions& options) : options_(options), net_(options.network) {}
+
+  Module& module() override { return net_; }
+  bool takes_instances() const override { return true; }
+
+  // Gray stays one channel, colour three: 8 bits as they are, else float32 of 0..255.
+  Example fit(const Example& example) const override {
+    Example fitted = example;
+    const int64_t channels = example.image.rank() == 3 && example.image.dim(2) > 2 ? 3 : 1;
+    fitted.image = to_channels(example.image, channels);
+    const bool scales = options_.normalization == Normalization::unit || options_.normalization == Normalization::percentile;
+    if (options_.normalization == Normalization::none ||
+        (options_.normalization == Normalization::unit && is_bytes(fitted.image)))
+      return fitted;
+    fitted.image = normalized(fitted.image, options_.normalization, value_range(example.image.dtype()));
+    if (scales)
+      for (float& v : fitted.image.values<float>()) v *= 255;
+    return fitted;
+  }
+
+  std::vector<Tensor> collate(std::span<const Example> examples) const override {
+    std::vector<Tensor> images;
+    std::vector<Instance> instances;
+    std::vector<Rle> masks;
+    const auto count = static_cast<int64_t>(examples.size());
+    Tensor sizes({count, 2}, DType::int64), first = Tensor::zeros({count + 1}, DType::int64);
+    for (int64_t n = 0; n < count; ++n) {
+      const Example& example = examples[static_cast<size_t>(n)];
+      images.push_back(example.image);
+      instances.insert(instances.end(), example.instances.begin(), example.instances.end());
+      sizes.data<int64_t>()[2 * n] = example.image.dim(0);
+      sizes.data<int64_t>()[2 * n + 1] = example.image.dim(1);
+      first.data<int64_t>()[n + 1] = static_cast<int64_t>(instances.size());
+    }
+    Tensor classes({static_cast<int64_t>(instances.size())}, DType::int64);
+    for (size_t i = 0; i < instances.size(); ++i) {
+      const int64_t known = options_.network.roi_heads.num_classes;
+      if (instances[i].category < 0 || instances[i].category >= known)
+        throw DataError("an instance of class {}, but the network has {} (model.num_classes)", instances[i].category, known);
+      classes.data<int64_t>()[i] = instances[i].category;
+      masks.push_back(instances[i].mask);
+    }
+    const MaskPatches patches = to_patches(masks);
+    return {canvas(images), sizes, first, corner_boxes(instances), classes, patches.bits, patches.windows};
+  }
+
+  NamedLosses losses(std::span<const Tensor> batch) override {
+    namespace b = mask_rcnn_batch;
+    GroundTruth truth;
+    const Tensor first = batch[b::first].to(Device{});
+    truth.first.assign(first.data<int64_t>(), first.data<int64_t>() + first.size());
+    truth.boxes = at_network(batch[b::boxes]);
+    truth.classes = at_network(batch[b::classes]);
+    truth.masks = {at_network(batch[b::mask_bits]), at_network(batch[b::mask_windows])};
+    return net_.losses(at_network(batch[b::images]), sizes_of(batch[b::sizes]), truth);
+  }
+
+  void infer(std::span<const Tensor> batch) override {
+    const std::vector<Size> sizes = sizes_of(batch[mask_rcnn_batch::sizes]);
+    const std::vector<Detections> found = net_.detect(at_network(batch[mask_rcnn_batch::images]), sizes);
+    for (size_t n = 0; n < found.size(); ++n) finish(found[n], sizes[n], sizes[n]);
+  }
+
+  NamedValues validate(const Example& example, Prediction& prediction) override {
+    prediction = predict(example.image);
+    if (!options_.validation_losses) return {};
+    Example fitted = fit(example);
+    augment_detection(fitted.image, fitted.instances,
+                      {.short_edge = {options_.min_size_test}, .max_size = options_.max_size_test}, 0, 0, 0);
+    NamedValues values{{"loss", 0.0}};
+    for (const auto& [name, loss] : losses(collate({&fitted, 1}))) {
+      values.emplace_back(name, loss.item());
+      values[0].second += loss_weight(name) * loss.item();
+    }
+    return values;
+  }
+
+  std::vector<std::string> metric_names() const override {
+    if (!options_.validation_losses) return {};
+    return {"loss", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"};
+  }
+
+  Prediction predict(const Tensor& image) override { return predict_batch({&image, 1})[0]; }
+
+  // Neighbours of one size go through the network together. So what is found in an image does not depend on the others.
+  std::vector<Prediction> predict_batch(std::span<const Tensor> images) override {
+    std::vector<Tensor> inputs;
+    for (const Tensor& image : images) inputs.push_back(resized(image));
+    std::vector<Prediction> predictions;
+    for (size_t begin = 0, end = 0; begin < inputs.size(); begin = end) {
+      while (end < inputs.size() && inputs[end].dim(0) == inputs[begin].dim(0) && inputs[end].dim(1) == inputs[begin].dim(1))
+        ++end;
+      const Size size{inputs[begin].dim(0), inputs[begin].dim(1)};
+      const std::vector<Detections> found = detect(std::span(inputs).subspan(begin, end - begin), size);
+      for (size_t i = begin; i < end; ++i)
+        predictions.push_back(finish(found[i - begin], size, {images[i].dim(0), images[i].dim(1)}));
+    }
+    return predictions;
+  }
+
+ private:
+  static bool is_bytes(const Tensor& image) { return image.dtype() == DType::uint8; }
+
+  Tensor at_network(const Tensor& t) { return t.to(net_.device()); }
+
+  double loss_weight(const std::string& name) const {
+    for (const auto& [known, weight] : options_.loss_weights)
+      if (known == name) return weight;
+    return 1;
+  }
+
+  Tensor resized(const Tensor& image) const {
+    Example example;
+    example.image = image;
+    const Tensor x = fit(example).image;
+    const auto [height, width] = resize_shortest_edge(x.dim(0), x.dim(1), options_.min_size_test, options_.max_size_test);
+    return height == x.dim(0) && width == x.dim(1) ? x : resize_detection_image(x, height, width);
+  }
+
+  // Images (H, W, 1 or 3), uint8 or float32, normalised into one batch.
+  Tensor canvas(std::span<const Tensor> images) const {
+    int64_t height = 0, width = 0;
+    for (const Tensor& image : images) {
+      height = std::max(height, padded(image.dim(0)));
+      width = std::max(width, padded(image.dim(1)));
+    }
+    const Tensor batch = Tensor::zeros({static_cast<int64_t>(images.size()), height, width, 3});
+    for (size_t n = 0; n < images.size(); ++n) {
+      const Tensor image = images[n].cast(DType::float32);
+      const int64_t channels = image.dim(2);
+      for (int64_t y = 0; y < image.dim(0); ++y) {
+        const float* from = image.data<float>() + y * image.dim(1) * channels;
+        float* to = batch.data<float>() + ((static_cast<int64_t>(n) * height + y) * width) * 3;
+        for (int64_t x = 0; x < image.dim(1); ++x, from += channels, to += 3) {
+          for (size_t c = 0; c < 3; ++c) {
+            const float v = from[channels == 1 ? 0 : options_.bgr ? 2 - c : c];
+            to[c] = (v - static_cast<float>(options_.pixel_mean[c])) / static_cast<float>(options_.pixel_std[c]);
+          }
+        }
+      }
+    }
+    return batch;
+  }
+
+  std::vector<Detections> detect(std::span<const Tensor> inputs, Size size) {
+    const std::vector<Size> sizes(inputs.size(), size);
+    std::vector<Detections> found = net_.detect(at_network(canvas(inputs)), sizes);
+    if (!options_.flip) return found;
+    std::vector<Tensor> mirrored;
+    for (const Tensor& input : inputs) mirrored.push_back(flip_x(input));
+    const std::vector<Detections> others = net_.detect(at_network(canvas(mirrored)), sizes);
+    const RoiHeadsOptions& heads = options_.network.roi_heads;
+    for (size_t n = 0; n < found.size(); ++n)
+      found[n] = join(found[n], mirror(others[n], size[1]), heads.nms_thresh_test, heads.detections_per_image);
+    return found;
+  }
+
+  // Boxes and masks at the image's size (detectron2's detector_postprocess), selected.
+  Prediction finish(const Detections& found, Size size, Size image) const {
+    const auto [height, width] = image;
+    const std::array<float, 2> scale{static_cast<float>(double(width) / double(size[1])),
+                                     static_cast<float>(double(height) / double(size[0]))};
+    const std::array<float, 2> limit{static_cast<float>(width), static_cast<float>(height)};
+    const int64_t count = found.boxes.dim(0);
+    std::vector<Instance> instances;
+    std::vector<int64_t> rows;
+    std::vector<float> boxes;
+    for (int64_t i = 0; i < count; ++i) {
+      std::array<float, 4> b{};
+      for (size_t k = 0; k < 4; ++k)
+        b[k] = std::clamp(found.boxes.data<float>()[4 * i + static_cast<int64_t>(k)] * scale[k % 2], 0.0f, limit[k % 2]);
+      if (!(b[2] > b[0] && b[3] > b[1])) continue;
+      Instance instance;
+      instance.category = static_cast<int>(found.classes.data<int64_t>()[i]);
+      instance.score = double(found.scores.data<float>()[i]);
+      instance.box = {b[0], b[1], double(b[2]) - double(b[0]), double(b[3]) - double(b[1])};
+      instances.push_back(std::move(instance));
+      rows.push_back(i);
+      boxes.insert(boxes.end(), b.begin(), b.end());
+    }
+    const auto kept = static_cast<int64_t>(rows.size());
+    const int64_t side = found.mask_probs.dim(1);
+    Tensor masks({kept, side, side});
+    for (int64_t i = 0; i < kept; ++i)
+      std::copy_n(found.mask_probs.data<float>() + rows[static_cast<size_t>(i)] * side * side, side * side,
+                  masks.data<float>() + i * side * side);
+    std::vector<Rle> pasted = paste_masks(masks, Tensor::from<float>({kept, 4}, boxes), height, width, 0.5);
+    for (size_t i = 0; i < instances.size(); ++i) instances[i].mask = std::move(pasted[i]);
+    Prediction prediction;
+    prediction.instances = select_instances(instances, options_.selection);
+    return prediction;
+  }
+
+  MaskRcnnSegmenterOptions options_;
+  MaskRcnn net_;
+};
+
+}  // namespace
+
+std::unique_ptr<Segmenter> make_mask_rcnn_segmenter(const MaskRcnnSegmenterOptions& options) {
+  options.network.validate();
+  return std::make_unique<MaskRcnnSegmenter>(options);
+}
+
+}  // namespace glia

@@ -1,0 +1,301 @@
+// Mask R-CNN as a system: batches, training that repeats to the bit, prediction at the image's own size.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "autograd/tape.h"
+#include "data/image_ops.h"
+#include "data/rle.h"
+#include "models/mask_rcnn_segmenter.h"
+#include "tensor/error.h"
+#include "tensor/parallel.h"
+#include "tensor/random.h"
+#include "train/trainer.h"
+
+using namespace glia;
+
+namespace {
+
+namespace b = mask_rcnn_batch;
+
+// A network of all parts, a thousandth as wide, for cells of about 20 pixels in images of 64 x 96.
+MaskRcnnSegmenterOptions tiny() {
+  MaskRcnnSegmenterOptions o;
+  o.network.resnet = {.stem_channels = 8, .res2_channels = 16, .width_per_group = 8, .norm = nn::NormKind::bn, .freeze_at = 0};
+  o.network.fpn_channels = 16;
+  o.network.rpn.anchor_sizes = {{8}, {16}, {32}, {64}, {128}};
+  o.network.rpn.batch_size_per_image = 32;
+  o.network.rpn.pre_nms_topk_train = o.network.rpn.pre_nms_topk_test = 100;
+  o.network.rpn.post_nms_topk_train = o.network.rpn.post_nms_topk_test = 50;
+  o.network.roi_heads.num_classes = 2;
+  o.network.roi_heads.batch_size_per_image = 32;
+  o.network.roi_heads.score_thresh_test = 0;
+  o.network.roi_heads.box_fc_dim = 32;
+  o.network.roi_heads.mask_conv_dim = 8;
+  o.network.roi_heads.mask_num_conv = 2;
+  o.pixel_mean = {60, 60, 60};
+  o.pixel_std = {60, 60, 60};
+  o.min_size_test = o.max_size_test = 0;
+  return o;
+}
+
+// Noise with three bright discs of two classes.
+Example cells(int64_t index, int64_t height = 64, int64_t width = 96) {
+  Example e;
+  e.image = Tensor({height, width, 1}, DType::uint8);
+  e.index = index;
+  e.id = "cells" + std::to_string(index);
+  const Philox random(11, static_cast<uint64_t>(index));
+  for (int64_t i = 0; i < e.image.size(); ++i)
+    e.image.data<uint8_t>()[i] = static_cast<uint8_t>(random.uniform(uint64_t(i), 0, 60));
+  for (int64_t k = 0; k < 3; ++k) {
+    const double radius = 8 + double((index + k) % 3), cy = 20 + 10 * double((index + k) % 3), cx = 18 + 28 * double(k);
+    const Tensor mask = Tensor::zeros({height, width}, DType::uint8);
+    for (int64_t y = 0; y < height; ++y)
+      for (int64_t x = 0; x < width; ++x)
+        if (std::hypot(double(y) - cy, double(x) - cx) <= radius) {
+          mask.data<uint8_t>()[y * width + x] = 1;
+          e.image.data<uint8_t>()[y * width + x] = static_cast<uint8_t>(150 + 60 * (k % 2));
+        }
+    Instance instance{.mask = encode_mask(mask), .category = static_cast<int>(k % 2)};
+    instance.box = bounding_box(instance.mask);
+    e.instances.push_back(std::move(instance));
+  }
+  return e;
+}
+
+Loader cells_loader(const Segmenter& segmenter) {
+  LoaderOptions options;
+  options.batch_size = 2;
+  options.workers = 0;
+  options.endless = true;
+  options.detection = DetectionAugment{.short_edge = {64, 96}, .hflip = true};
+  options.prepare = [&segmenter](std::span<const Example> examples) { return segmenter.collate(examples); };
+  return Loader(
+      2, [&segmenter](int64_t i) { return segmenter.fit(cells(i)); }, options);
+}
+
+TrainerOptions sgd(double lr) {
+  TrainerOptions o;
+  o.optimizer = {.kind = OptimizerKind::sgd, .momentum = 0.9, .weight_decay = 1e-4, .weight_decay_norm = 0.0};
+  o.schedule.lr = lr;
+  o.clip_norm = 10;
+  o.seed = 3;
+  return o;
+}
+
+struct Training {
+  std::unique_ptr<Segmenter> segmenter = initialized();
+  Loader loader = cells_loader(*segmenter);
+  Trainer trainer{segmenter->module(), [this](const Batch& batch) { return segmenter->losses(batch.tensors); }, loader,
+                  sgd(0.02)};
+
+  static std::unique_ptr<Segmenter> initialized() {
+    auto made = make_mask_rcnn_segmenter(tiny());
+    made->module().initialize(7);
+    return made;
+  }
+  std::vector<StepRecord> steps(int count) {
+    std::vector<StepRecord> records;
+    for (int i = 0; i < count; ++i) records.push_back(trainer.step());
+    return records;
+  }
+};
+
+bool same_bits(const StateDict& a, const StateDict& c) {
+  if (a.size() != c.size()) return false;
+  for (const auto& [name, t] : a) {
+    const auto it = c.find(name);
+    if (it == c.end() || !same_shape(t, it->second) || std::memcmp(t.raw(), it->second.raw(), t.bytes()) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("maskrcnn");
+
+TEST_CASE("a batch: images normalised, in the network's order, padded; instances one after another") {
+  MaskRcnnSegmenterOptions options = tiny();
+  options.pixel_mean = {1, 2, 3};
+  options.pixel_std = {2, 4, 8};
+  const auto segmenter = make_mask_rcnn_segmenter(options);
+  Example colour = cells(0, 40, 50), gray = cells(1, 64, 32), empty = cells(2, 33, 20);
+  colour.image = Tensor::from<uint8_t>({1, 1, 3}, std::vector<uint8_t>{10, 20, 30});
+  colour.instances.clear();
+  empty.instances.clear();
+  const std::vector<Example> examples{segmenter->fit(colour), segmenter->fit(gray), segmenter->fit(empty)};
+  const std::vector<Tensor> batch = segmenter->collate(examples);
+  REQUIRE(batch.size() == 7);
+  CHECK(batch[b::images].shape() == Shape{3, 64, 32, 3});
+  const float* first = batch[b::images].data<float>();
+  CHECK(std::vector<float>(first, first + 3) == std::vector<float>{(30 - 1) / 2.f, (20 - 2) / 4.f, (10 - 3) / 8.f});
+  CHECK(std::vector<float>(first + 3, first + 6) == std::vector<float>{0, 0, 0});  // beyond the image
+  const float* second = first + 64 * 32 * 3;
+  const auto pixel = static_cast<float>(gray.image.data<uint8_t>()[0]);
+  CHECK(std::vector<float>(second, second + 3) == std::vector<float>{(pixel - 1) / 2, (pixel - 2) / 4, (pixel - 3) / 8});
+  CHECK(std::vector<int64_t>(batch[b::sizes].data<int64_t>(), batch[b::sizes].data<int64_t>() + 6) ==
+        std::vector<int64_t>{1, 1, 64, 32, 33, 20});
+  const auto count = static_cast<int64_t>(gray.instances.size());
+  CHECK(std::vector<int64_t>(batch[b::first].data<int64_t>(), batch[b::first].data<int64_t>() + 4) ==
+        std::vector<int64_t>{0, 0, count, count});
+  CHECK(batch[b::boxes].shape() == Shape{count, 4});
+  CHECK(batch[b::classes].data<int64_t>()[1] == 1);
+  CHECK(batch[b::mask_windows].shape() == Shape{count, 7});
+}
+
+TEST_CASE("images of other types and ranges come to 0..255, or to mean 0 and deviation 1") {
+  MaskRcnnSegmenterOptions options = tiny();
+  const Tensor sixteen = Tensor::from<int32_t>({1, 2, 1}, std::vector<int32_t>{0, 65535});
+  Example e;
+  e.image = sixteen;
+  CHECK(make_mask_rcnn_segmenter(options)->fit(e).image.data<float>()[1] == doctest::Approx(255));
+  options.normalization = Normalization::percentile;
+  CHECK(make_mask_rcnn_segmenter(options)->fit(e).image.data<float>()[1] == doctest::Approx(255).epsilon(0.05));
+  options.normalization = Normalization::standard;
+  CHECK(make_mask_rcnn_segmenter(options)->fit(e).image.data<float>()[1] == doctest::Approx(1));
+}
+
+TEST_CASE("a class that the network does not have is refused") {
+  const auto segmenter = make_mask_rcnn_segmenter(tiny());
+  Example e = cells(0);
+  e.instances[0].category = 2;
+  CHECK_THROWS_AS(segmenter->collate({&e, 1}), DataError);
+}
+
+TEST_CASE("the losses fall over 20 steps, each by its name") {
+  Training training;
+  const std::vector<StepRecord> records = training.steps(20);
+  std::vector<std::string> names;
+  for (const auto& [name, value] : records[0].terms) names.push_back(name);
+  std::sort(names.begin(), names.end());
+  CHECK(names == std::vector<std::string>{"loss_box_reg", "loss_cls", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"});
+  double start = 0, end = 0;
+  for (size_t i = 0; i < 5; ++i) {
+    start += records[i].loss;
+    end += records[15 + i].loss;
+  }
+  CHECK(end < 0.8 * start);
+}
+
+TEST_CASE("the same bits with one thread and two, and after a break") {
+  const int before = num_threads();
+  set_num_threads(1);
+  Training whole;
+  whole.steps(4);
+  set_num_threads(2);
+  Training two;
+  two.steps(2);
+  Checkpoint saved;
+  two.trainer.save(saved);
+  two.steps(2);
+  Training resumed;
+  resumed.trainer.load(saved, "saved");
+  resumed.steps(2);
+  set_num_threads(before);
+  CHECK(same_bits(whole.segmenter->module().state_dict(), two.segmenter->module().state_dict()));
+  CHECK(same_bits(two.segmenter->module().state_dict(), resumed.segmenter->module().state_dict()));
+}
+
+TEST_CASE("images without an instance are background: the step is finite") {
+  const auto segmenter = Training::initialized();
+  Example one = segmenter->fit(cells(0)), two = segmenter->fit(cells(1));
+  one.instances.clear();
+  for (const bool both : {false, true}) {
+    if (both) two.instances.clear();
+    const std::vector<Example> examples{one, two};
+    const NamedLosses losses = segmenter->losses(segmenter->collate(examples));
+    for (const auto& [name, loss] : losses) CHECK_MESSAGE(std::isfinite(loss.item()), name);
+    backward(weighted_sum(losses, {}));
+  }
+}
+
+TEST_CASE("prediction: at the image's size, without shared pixels, the same alone and among others") {
+  MaskRcnnSegmenterOptions options = tiny();
+  options.min_size_test = 80;
+  options.selection.remove_overlaps = true;
+  const auto segmenter = make_mask_rcnn_segmenter(options);
+  segmenter->module().initialize(7);
+  segmenter->module().eval();
+  const NoGrad no_grad;
+  const std::vector<Tensor> images{cells(0, 50, 70).image, cells(1, 50, 70).image, cells(2, 44, 60).image};
+  const std::vector<Prediction> together = segmenter->predict_batch(images);
+  REQUIRE(together.size() == 3);
+  for (size_t n = 0; n < images.size(); ++n) {
+    const Prediction alone = segmenter->predict(images[n]);
+    REQUIRE(alone.instances.size() == together[n].instances.size());
+    CHECK(!alone.instances.empty());
+    const Tensor taken = Tensor::zeros({images[n].dim(0), images[n].dim(1)}, DType::uint8);
+    for (size_t i = 0; i < alone.instances.size(); ++i) {
+      const Instance &a = alone.instances[i], &c = together[n].instances[i];
+      CHECK(a.mask == c.mask);
+      CHECK(a.score == c.score);
+      CHECK(a.mask.height == images[n].dim(0));
+      CHECK(a.mask.width == images[n].dim(1));
+      const Tensor mask = decode_mask(a.mask);
+      bool shared = false;
+      for (int64_t p = 0; p < mask.size(); ++p) {
+        shared = shared || (mask.data<uint8_t>()[p] && taken.data<uint8_t>()[p]);
+        taken.data<uint8_t>()[p] |= mask.data<uint8_t>()[p];
+      }
+      CHECK(!shared);
+    }
+  }
+}
+
+TEST_CASE("prediction with flips: a mirrored image gives the mirrored cells") {
+  MaskRcnnSegmenterOptions options = tiny();
+  options.flip = true;
+  const auto segmenter = make_mask_rcnn_segmenter(options);
+  segmenter->module().initialize(7);
+  segmenter->module().eval();
+  const NoGrad no_grad;
+  const Tensor image = cells(0).image;
+  const auto sorted = [](std::vector<Instance> list) {
+    std::sort(list.begin(), list.end(),
+              [](const Instance& x, const Instance& y) { return std::tie(x.score, x.box) > std::tie(y.score, y.box); });
+    return list;
+  };
+  const std::vector<Instance> plain = sorted(segmenter->predict(image).instances);
+  const std::vector<Instance> mirrored = sorted(segmenter->predict(flip_x(image)).instances);
+  REQUIRE(plain.size() == mirrored.size());
+  REQUIRE(plain.size() > 3);
+  for (size_t i = 0; i < plain.size(); ++i) {
+    CHECK(plain[i].score == doctest::Approx(mirrored[i].score));
+    CHECK(plain[i].category == mirrored[i].category);
+    CHECK(plain[i].box[0] == doctest::Approx(96 - mirrored[i].box[0] - mirrored[i].box[2]).epsilon(1e-3));
+    CHECK(plain[i].box[3] == doctest::Approx(mirrored[i].box[3]).epsilon(1e-3));
+    CHECK(iou(plain[i].mask, encode_mask(flip_x(decode_mask(mirrored[i].mask)))) > 0.98);
+  }
+}
+
+TEST_CASE("validation: a prediction, and the losses where asked for") {
+  MaskRcnnSegmenterOptions options = tiny();
+  options.selection.thresholds = {1};
+  const auto plain = make_mask_rcnn_segmenter(options);
+  options.validation_losses = true;
+  options.loss_weights = {{"loss_mask", 0.5}};
+  const auto asked = make_mask_rcnn_segmenter(options);
+  const NoGrad no_grad;
+  for (Segmenter* segmenter : {plain.get(), asked.get()}) {
+    segmenter->module().initialize(7);
+    segmenter->module().eval();
+    Prediction prediction;
+    const NamedValues values = segmenter->validate(cells(0), prediction);
+    CHECK(prediction.instances.empty());
+    std::vector<std::string> names, wanted = segmenter->metric_names();
+    double sum = 0;
+    for (const auto& [name, value] : values) {
+      names.push_back(name);
+      if (name != "loss") sum += (name == "loss_mask" ? 0.5 : 1.0) * value;
+    }
+    std::sort(names.begin(), names.end());
+    std::sort(wanted.begin(), wanted.end());
+    CHECK(names == wanted);
+    if (segmenter == asked.get()) CHECK(values[0].second == doctest::Approx(sum));
+  }
+}
+
+TEST_SUITE_END();
