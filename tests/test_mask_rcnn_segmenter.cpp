@@ -32,6 +32,7 @@ MaskRcnnSegmenterOptions tiny() {
   o.network.roi_heads.num_classes = 2;
   o.network.roi_heads.batch_size_per_image = 32;
   o.network.roi_heads.score_thresh_test = 0;
+  o.network.roi_heads.detections_per_image = -1;
   o.network.roi_heads.box_fc_dim = 32;
   o.network.roi_heads.mask_conv_dim = 8;
   o.network.roi_heads.mask_num_conv = 2;
@@ -77,10 +78,10 @@ Loader cells_loader(const Segmenter& segmenter) {
       2, [&segmenter](int64_t i) { return segmenter.fit(cells(i)); }, options);
 }
 
-TrainerOptions sgd(double lr) {
+TrainerOptions adam() {
   TrainerOptions o;
-  o.optimizer = {.kind = OptimizerKind::sgd, .momentum = 0.9, .weight_decay = 1e-4, .weight_decay_norm = 0.0};
-  o.schedule.lr = lr;
+  o.optimizer = {.kind = OptimizerKind::adam, .weight_decay = 1e-4, .weight_decay_norm = 0.0};
+  o.schedule.lr = 3e-3;
   o.clip_norm = 10;
   o.seed = 3;
   return o;
@@ -89,8 +90,7 @@ TrainerOptions sgd(double lr) {
 struct Training {
   std::unique_ptr<Segmenter> segmenter = initialized();
   Loader loader = cells_loader(*segmenter);
-  Trainer trainer{segmenter->module(), [this](const Batch& batch) { return segmenter->losses(batch.tensors); }, loader,
-                  sgd(0.02)};
+  Trainer trainer{segmenter->module(), [this](const Batch& batch) { return segmenter->losses(batch.tensors); }, loader, adam()};
 
   static std::unique_ptr<Segmenter> initialized() {
     auto made = make_mask_rcnn_segmenter(tiny());
@@ -177,7 +177,8 @@ TEST_CASE("the losses fall over 20 steps, each by its name") {
     start += records[i].loss;
     end += records[15 + i].loss;
   }
-  CHECK(end < 0.8 * start);
+  CAPTURE(start);
+  CHECK(end < 0.7 * start);
 }
 
 TEST_CASE("the same bits with one thread and two, and after a break") {
@@ -245,30 +246,53 @@ TEST_CASE("prediction: at the image's size, without shared pixels, the same alon
   }
 }
 
+TEST_CASE("prediction: boxes of the resized image come back to the image") {
+  MaskRcnnSegmenterOptions options = tiny();
+  const auto plain = make_mask_rcnn_segmenter(options);
+  options.min_size_test = 100;
+  const auto resizes = make_mask_rcnn_segmenter(options);
+  const NoGrad no_grad;
+  for (Segmenter* segmenter : {plain.get(), resizes.get()}) {
+    segmenter->module().initialize(7);
+    segmenter->module().eval();
+  }
+  const Tensor image = cells(0, 64, 99).image;  // to 100 x 155: factors 1.5625 and 1.5657
+  const std::vector<Instance> small = resizes->predict(image).instances;
+  const std::vector<Instance> large = plain->predict(resize_detection_image(image, 100, 155)).instances;
+  REQUIRE(small.size() == large.size());
+  REQUIRE(small.size() > 3);
+  for (size_t i = 0; i < small.size(); ++i) {
+    CHECK(small[i].box[0] == doctest::Approx(large[i].box[0] * 99 / 155).epsilon(1e-4));
+    CHECK(small[i].box[1] == doctest::Approx(large[i].box[1] * 64 / 100).epsilon(1e-4));
+    CHECK(small[i].box[2] == doctest::Approx(large[i].box[2] * 99 / 155).epsilon(1e-4));
+    CHECK(small[i].box[3] == doctest::Approx(large[i].box[3] * 64 / 100).epsilon(1e-4));
+  }
+}
+
 TEST_CASE("prediction with flips: a mirrored image gives the mirrored cells") {
+  Training training;
+  training.steps(30);  // fresh masks are all about the threshold
   MaskRcnnSegmenterOptions options = tiny();
   options.flip = true;
   const auto segmenter = make_mask_rcnn_segmenter(options);
-  segmenter->module().initialize(7);
+  segmenter->module().load_state_dict(training.segmenter->module().state_dict(), "training");
   segmenter->module().eval();
   const NoGrad no_grad;
   const Tensor image = cells(0).image;
-  const auto sorted = [](std::vector<Instance> list) {
-    std::sort(list.begin(), list.end(),
-              [](const Instance& x, const Instance& y) { return std::tie(x.score, x.box) > std::tie(y.score, y.box); });
-    return list;
-  };
-  const std::vector<Instance> plain = sorted(segmenter->predict(image).instances);
-  const std::vector<Instance> mirrored = sorted(segmenter->predict(flip_x(image)).instances);
+  const std::vector<Instance> plain = segmenter->predict(image).instances, mirrored = segmenter->predict(flip_x(image)).instances;
   REQUIRE(plain.size() == mirrored.size());
   REQUIRE(plain.size() > 3);
-  for (size_t i = 0; i < plain.size(); ++i) {
-    CHECK(plain[i].score == doctest::Approx(mirrored[i].score));
-    CHECK(plain[i].category == mirrored[i].category);
-    CHECK(plain[i].box[0] == doctest::Approx(96 - mirrored[i].box[0] - mirrored[i].box[2]).epsilon(1e-3));
-    CHECK(plain[i].box[3] == doctest::Approx(mirrored[i].box[3]).epsilon(1e-3));
-    CHECK(iou(plain[i].mask, encode_mask(flip_x(decode_mask(mirrored[i].mask)))) > 0.98);
+  int masked = 0;
+  for (const Instance& p : plain) {  // scores that are equal but for rounding may come in another order
+    CHECK(std::any_of(mirrored.begin(), mirrored.end(), [&](const Instance& m) {
+      const Box back{96 - m.box[0] - m.box[2], m.box[1], m.box[2], m.box[3]};
+      const Rle mask = encode_mask(flip_x(decode_mask(m.mask)));
+      return m.category == p.category && std::abs(m.score - p.score) < 1e-5 && iou(back, p.box) > 0.999 &&
+             (mask == p.mask || iou(mask, p.mask) > 0.95);
+    }));
+    masked += area(p.mask) > 0;
   }
+  CHECK(masked > 3);
 }
 
 TEST_CASE("validation: a prediction, and the losses where asked for") {

@@ -83,7 +83,7 @@ void LogHook::start(RunContext& context) {
 void LogHook::after_step(RunContext& context, const StepRecord& r) {
   steps_->write(r, memory_stats(context.trainer.model().device()).peak_bytes);
   add_to(sums_, "loss", r.loss);
-  for (const auto& [name, value] : r.terms) add_to(sums_, "loss_" + name, value);
+  for (const auto& [name, value] : r.terms) add_to(sums_, logged_name(name), value);
   lr_ = r.lr;
   ++count_;
 }
@@ -158,7 +158,7 @@ void TensorBoardHook::write(RunContext& context, int64_t step, const NamedValues
 
 void TensorBoardHook::after_step(RunContext& context, const StepRecord& r) {
   NamedValues values{{"train/loss", r.loss}, {"train/lr", r.lr}, {"train/grad_norm", r.grad_norm}};
-  for (const auto& [name, value] : r.terms) values.emplace_back("train/loss_" + name, value);
+  for (const auto& [name, value] : r.terms) values.emplace_back("train/" + logged_name(name), value);
   values.emplace_back("train/images_per_s", images_per_second(r));
   write(context, r.step, values);
 }

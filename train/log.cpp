@@ -89,9 +89,11 @@ void StepLog::start(int64_t step) {
   file_.open(step > 0);
 }
 
+std::string logged_name(const std::string& term) { return term.starts_with("loss_") ? term : "loss_" + term; }
+
 void StepLog::write(const StepRecord& r, size_t memory) {
   std::string text = fmt::format("{{\"step\":{},\"epoch\":{},\"loss\":{}", r.step, r.epoch, json_number(r.loss));
-  for (const auto& [name, value] : r.terms) text += fmt::format(",\"loss_{}\":{}", name, json_number(value));
+  for (const auto& [name, value] : r.terms) text += fmt::format(",\"{}\":{}", logged_name(name), json_number(value));
   text +=
       fmt::format(",\"lr\":{},\"grad_norm\":{},\"images_per_s\":{:.4g},\"data_wait\":{:.4g},\"memory\":{}}}", json_number(r.lr),
                   json_number(r.grad_norm), static_cast<double>(r.images) / std::max(r.seconds, 1e-9), r.data_wait, memory);

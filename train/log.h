@@ -31,6 +31,8 @@ class LineFile {
   std::FILE* file_ = nullptr;
 };
 
+std::string logged_name(const std::string& term);  // of a loss: loss_NAME, also where NAME begins with loss_ itself
+
 // RUN/metrics.jsonl. Going on from step k drops the lines of later steps, so that each step stands there once.
 class StepLog {
  public:
