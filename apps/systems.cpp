@@ -115,6 +115,11 @@ RoiHeadsOptions roi_heads_options(const RoiHeadsConfig& r, int64_t num_classes) 
   options.mask_pooler_sampling_ratio = r.mask_pooler_sampling_ratio;
   options.mask_num_conv = r.mask_num_conv;
   options.mask_conv_dim = r.mask_conv_dim;
+  options.box_num_conv = r.box_num_conv;
+  options.box_conv_dim = r.box_conv_dim;
+  options.box_norm = nn::parse_norm(r.box_norm);
+  options.mask_norm = nn::parse_norm(r.mask_norm);
+  options.cascade_ious = r.cascade_ious;
   return options;
 }
 
@@ -130,6 +135,7 @@ MaskRcnnSegmenterOptions mask_rcnn_options(const Config& config) {
   MaskRcnnSegmenterOptions options;
   options.network = {.resnet = resnet_options(config.backbone),
                      .fpn_channels = config.backbone.fpn_channels,
+                     .fpn_norm = nn::parse_norm(config.backbone.fpn_norm),
                      .rpn = rpn_options(config.rpn),
                      .roi_heads = roi_heads_options(config.roi_heads, class_count(config))};
   options.normalization = normalization_of(config.data.normalize);
@@ -141,7 +147,8 @@ MaskRcnnSegmenterOptions mask_rcnn_options(const Config& config) {
   options.flip = eval.flip;
   options.validation_losses = eval.losses;
   options.loss_weights = config.loss.terms;
-  options.selection.thresholds = eval.class_thresholds.empty() ? std::vector<double>{eval.score_threshold} : eval.class_thresholds;
+  options.selection.thresholds =
+      eval.class_thresholds.empty() ? std::vector<double>{eval.score_threshold} : eval.class_thresholds;
   for (const double size : eval.min_sizes) options.selection.min_sizes.push_back(static_cast<int64_t>(size));
   options.selection.class_of_image = eval.class_of_image;
   options.selection.remove_overlaps = eval.remove_overlaps;
@@ -161,8 +168,9 @@ std::vector<std::string> training_classes(const Config& config, const Dataset& d
   const auto count = static_cast<int64_t>(dataset.categories.size());
   if (wanted == 0 || wanted == count) return dataset.categories;
   if (wanted == 1) return {"cell"};
-  throw DataError("the data have {} classes ({}), but model.num_classes = {}: want that number, 0 (as the data), or 1 (all as one class)",
-                  count, fmt::join(dataset.categories, ", "), wanted);
+  throw DataError(
+      "the data have {} classes ({}), but model.num_classes = {}: want that number, 0 (as the data), or 1 (all as one class)",
+      count, fmt::join(dataset.categories, ", "), wanted);
 }
 
 void use_classes(Dataset& dataset, const std::vector<std::string>& classes) {

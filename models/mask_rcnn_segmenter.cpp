@@ -153,7 +153,13 @@ class MaskRcnnSegmenter final : public Segmenter {
 
   std::vector<std::string> metric_names() const override {
     if (!options_.validation_losses) return {};
-    return {"loss", "loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"};
+    std::vector<std::string> names{"loss", "loss_rpn_cls", "loss_rpn_loc", "loss_mask"};
+    const size_t stages = options_.network.roi_heads.cascade_ious.size();
+    for (const std::string name : {"loss_cls", "loss_box_reg"}) {
+      if (stages == 0) names.push_back(name);
+      for (size_t i = 0; i < stages; ++i) names.push_back(name + "_stage" + std::to_string(i));
+    }
+    return names;
   }
 
   Prediction predict(const Tensor& image) override { return predict_batch({&image, 1})[0]; }

@@ -186,7 +186,7 @@ Proposals select_proposals(const ProposalRule& rule, const Tensor& boxes, const 
     const bool finite =
         std::isfinite(logits.data<float>()[i]) && std::all_of(raw, raw + 4, [](float x) { return std::isfinite(x); });
     if (!finite && rule.training)
-      throw DataError("the region proposals have infinities or NaN: the training has diverged (a learning rate too high?)");
+      throw DivergedError("the region proposals have infinities or NaN: the training has diverged (a learning rate too high?)");
     if (finite && b[2] - b[0] > float(rule.min_size) && b[3] - b[1] > float(rule.min_size)) usable.push_back(i);
   }
   const Tensor index = index_tensor(usable, {});

@@ -36,7 +36,7 @@ class Rpn : public Module {
   NamedLosses losses(const RpnPredictions& predictions, const GroundTruth& truth, Sampler& sampler);
 
   // Of each image: the best anchors of each level moved, clipped to the image, rid of those that overlap a better one of their level. No
-  // gradient goes through them. Throws DataError in training where a prediction is not finite; else such boxes are left out.
+  // gradient goes through them. Throws DivergedError in training where a prediction is not finite; else such boxes are left out.
   std::vector<Proposals> proposals(const RpnPredictions& predictions, ImageSizes sizes) const;
 
   // Of the last losses(): means over its images.

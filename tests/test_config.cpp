@@ -158,6 +158,12 @@ TEST_CASE("config: impossible combinations of Mask R-CNN") {
   CHECK(contains(error({"eval.min_sizes=[1.5]"}), "whole numbers"));
   CHECK(contains(error({"loss.terms={bce=1}"}), "\"bce\" is no loss of mask_rcnn"));
   CHECK(error({"loss.terms={loss_mask=2}"}) == "");
+  const char *cascade = "roi_heads.cascade_ious=[0.5,0.6,0.7]", *agnostic = "roi_heads.cls_agnostic_bbox_reg=true";
+  CHECK(error({cascade, agnostic, "loss.terms={loss_cls_stage2=0.5}"}) == "");
+  CHECK(contains(error({cascade}), "needs roi_heads.cls_agnostic_bbox_reg"));
+  CHECK(contains(error({cascade, agnostic, "roi_heads.iou_threshold=0.4"}), "the first must be"));
+  CHECK(contains(error({cascade, agnostic, "loss.terms={loss_cls=0.5}"}), "is no loss"));
+  CHECK(contains(error({"roi_heads.cascade_ious=[0.5,0.6,0.7,0.8]", agnostic}), "three at most"));
   CHECK(contains(error({"solver.weight_decay_bias=-0.5"}), "-1 for solver.weight_decay"));
 }
 

@@ -261,7 +261,7 @@ TEST_CASE("Mask R-CNN: proposals that are not finite end a training, and are lef
   const Proposals kept = select_proposals({.training = false}, boxes, logits, level, {32, 32});
   CHECK(kept.boxes.dim(0) == 1);
   CHECK(kept.logits.item() == 1);
-  CHECK_THROWS_AS(select_proposals({.training = true}, boxes, logits, level, {32, 32}), DataError);
+  CHECK_THROWS_AS(select_proposals({.training = true}, boxes, logits, level, {32, 32}), DivergedError);
 }
 
 TEST_CASE("rescaled detections: clipped to the image, those without area left out") {

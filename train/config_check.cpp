@@ -77,6 +77,15 @@ void check_input(const Config& c) {
   if (in.redraw_empty_crops && in.crop.height == 0) fail(c, "input.redraw_empty_crops", "needs input.crop");
 }
 
+void check_cascade(const Config& c) {
+  const std::vector<double>& ious = c.roi_heads.cascade_ious;
+  if (ious.empty()) return;
+  if (ious.size() > 3) fail(c, "roi_heads.cascade_ious", "want three at most, as many as there are weights of box deltas");
+  if (ious[0] != c.roi_heads.iou_threshold) fail(c, "roi_heads.cascade_ious", "the first must be roi_heads.iou_threshold");
+  if (!c.roi_heads.cls_agnostic_bbox_reg)
+    fail(c, "roi_heads.cascade_ious", "a cascade needs roi_heads.cls_agnostic_bbox_reg = true");
+}
+
 void check_mask_rcnn(const Config& c) {
   check_input(c);
   if (c.backbone.depth != 50 && c.backbone.depth != 101) fail(c, "backbone.depth", "want 50 or 101");
@@ -101,7 +110,12 @@ void check_mask_rcnn(const Config& c) {
   want_per_class(c, "eval.class_thresholds", c.eval.class_thresholds);
   want_per_class(c, "eval.min_sizes", c.eval.min_sizes);
   want_whole(c, "eval.min_sizes", c.eval.min_sizes);
-  static const std::vector<std::string> losses{"loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg", "loss_mask"};
+  check_cascade(c);
+  std::vector<std::string> losses{"loss_rpn_cls", "loss_rpn_loc", "loss_mask"};
+  for (const char* name : {"loss_cls", "loss_box_reg"}) {
+    if (c.roi_heads.cascade_ious.empty()) losses.emplace_back(name);
+    for (size_t i = 0; i < c.roi_heads.cascade_ious.size(); ++i) losses.push_back(fmt::format("{}_stage{}", name, i));
+  }
   for (const auto& [name, weight] : c.loss.terms)
     if (std::find(losses.begin(), losses.end(), name) == losses.end())
       fail(c, "loss.terms", fmt::format("\"{}\" is no loss of mask_rcnn; there are {}", name, fmt::join(losses, ", ")));

@@ -49,7 +49,8 @@ void add_backbone(std::vector<ConfigKey>& keys) {
                                "outputs of res2; each further stage has twice as many"),
                            row("backbone.width_per_group", s, &B::width_per_group, between(1, 4096),
                                "of res2's 3x3 convolutions; doubles with each stage"),
-                           row("backbone.fpn_channels", s, &B::fpn_channels, between(1, 4096), "of the feature pyramid")});
+                           row("backbone.fpn_channels", s, &B::fpn_channels, between(1, 4096), "of the feature pyramid"),
+                           row("backbone.fpn_norm", s, &B::fpn_norm, one_of({"none", "bn", "gn"}), "of its convolutions")});
 }
 
 void add_rpn(std::vector<ConfigKey>& keys) {
@@ -101,6 +102,9 @@ void add_roi_heads(std::vector<ConfigKey>& keys) {
            "samples per bin and axis; 0: as many as the bin is wide"),
        row("roi_heads.box_num_fc", s, &R::box_num_fc, between(1, 16), "linear layers of the box head"),
        row("roi_heads.box_fc_dim", s, &R::box_fc_dim, between(1, 65536), "their outputs"),
+       row("roi_heads.box_num_conv", s, &R::box_num_conv, between(0, 16), "3x3 convolutions before them"),
+       row("roi_heads.box_conv_dim", s, &R::box_conv_dim, between(1, 4096), "their channels"),
+       row("roi_heads.box_norm", s, &R::box_norm, one_of({"none", "bn", "gn"}), "their norm"),
        row("roi_heads.bbox_reg_weights", s, &R::bbox_reg_weights, between(1e-6, 1e6), "of dx, dy, dw, dh"),
        row("roi_heads.smooth_l1_beta", s, &R::smooth_l1_beta, between(0, 1e6),
            "where loss_box_reg turns from square to absolute; 0: absolute"),
@@ -109,7 +113,10 @@ void add_roi_heads(std::vector<ConfigKey>& keys) {
            "of ROIAlign for the mask head; masks have twice as many pixels a side"),
        row("roi_heads.mask_pooler_sampling_ratio", s, &R::mask_pooler_sampling_ratio, between(0, 64), "as the box pooler's"),
        row("roi_heads.mask_num_conv", s, &R::mask_num_conv, between(0, 16), "3x3 convolutions of the mask head"),
-       row("roi_heads.mask_conv_dim", s, &R::mask_conv_dim, between(1, 4096), "their channels")});
+       row("roi_heads.mask_conv_dim", s, &R::mask_conv_dim, between(1, 4096), "their channels"),
+       row("roi_heads.mask_norm", s, &R::mask_norm, one_of({"none", "bn", "gn"}), "their norm"),
+       row("roi_heads.cascade_ious", s, &R::cascade_ious, between(0, 1),
+           "Cascade R-CNN: the IoU from which a box is object, by box head, such as [0.5, 0.6, 0.7]; []: a single head")});
 }
 
 }  // namespace

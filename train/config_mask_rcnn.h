@@ -38,6 +38,7 @@ struct BackboneConfig {
   int64_t res2_channels = 256;
   int64_t width_per_group = 64;
   int64_t fpn_channels = 256;
+  std::string fpn_norm = "none";
 };
 
 struct RpnConfig {
@@ -69,6 +70,9 @@ struct RoiHeadsConfig {
   int64_t box_pooler_sampling_ratio = 0;
   int64_t box_num_fc = 2;
   int64_t box_fc_dim = 1024;
+  int64_t box_num_conv = 0;
+  int64_t box_conv_dim = 256;
+  std::string box_norm = "none";
   std::vector<double> bbox_reg_weights{10, 10, 5, 5};
   double smooth_l1_beta = 0;
   bool cls_agnostic_bbox_reg = false;
@@ -76,6 +80,8 @@ struct RoiHeadsConfig {
   int64_t mask_pooler_sampling_ratio = 0;
   int64_t mask_num_conv = 4;
   int64_t mask_conv_dim = 256;
+  std::string mask_norm = "none";
+  std::vector<double> cascade_ious{};
 };
 
 }  // namespace glia
