@@ -21,7 +21,7 @@ TensorSpec RoiAlign::infer(const Tensor& x0, const Tensor& x1, const Tensor& x2,
              "roi_align: rois are {} {}, want {} (R, 5): image, x1, y1, x2, y2", name_of(rois.dtype()), rois.shape(),
              name_of(x0.dtype()));
   GLIA_CHECK(!levels || (levels.dtype() == DType::int64 && levels.shape() == Shape{rois.dim(0)}),
-             "roi_align: levels are {} {}, want int64 ({}), one for each roi", name_of(levels.dtype()), levels.shape(),
+             "roi_align: levels are {} {}, want int64 {}, one for each roi", name_of(levels.dtype()), levels.shape(),
              rois.dim(0));
   return {{rois.dim(0), size, size, x0.dim(3)}, x0.dtype()};
 }
@@ -36,7 +36,8 @@ TensorSpec FpnLevel::infer(const Tensor& boxes) const {
 
 namespace detail {
 
-std::vector<RoiPlace> roi_places(const Tensor& rois, const Tensor& levels, int64_t images) {
+std::vector<RoiPlace> roi_places(const Tensor& rois, const Tensor& levels, int64_t images,
+                                 const std::array<const Tensor*, 4>& maps) {
   std::vector<RoiPlace> places(size_t(rois.dim(0)), RoiPlace{0, 0});
   dispatch_floating(rois.dtype(), "roi_align", [&]<class T>(T) {
     for (size_t r = 0; r < places.size(); ++r) {
@@ -44,8 +45,10 @@ std::vector<RoiPlace> roi_places(const Tensor& rois, const Tensor& levels, int64
       GLIA_CHECK(image >= 0 && image < T(images), "roi_align: roi {} is of image {}, want 0 to {}", r, image, images - 1);
       places[r].image = int64_t(image);
       if (levels) places[r].level = levels.data<int64_t>()[r];
-      GLIA_CHECK(places[r].level >= 0 && places[r].level < 4, "roi_align: roi {} is of level {}, want 0 to 3 (of the maps given)",
-                 r, places[r].level);
+      const int64_t level = places[r].level;
+      GLIA_CHECK(level >= 0 && level < 4, "roi_align: roi {} is of level {}, want 0 to 3, which of the maps given", r, level);
+      const Tensor* map = maps[size_t(level)];
+      GLIA_CHECK(!map || *map, "roi_align: roi {} is of level {}, whose map was not given", r, level);
     }
   });
   return places;

@@ -5,7 +5,9 @@
 //   RoiAlign   y[r, p, q, c] = mean over the samples of bin (p, q) of roi r of the map's bilinear value there
 //   FpnLevel   the level of a pyramid that pools a box (Lin et al. 2017, equation 1)
 #include <cmath>
+#include <vector>
 
+#include "kernels/box_math.h"
 #include "kernels/op.h"
 
 namespace glia {
@@ -13,7 +15,7 @@ namespace glia {
 // x0, x1, x2, x3 (N, H, W, C), maps of the same N and C; x1 to x3 may be absent. rois (R, 5): index of the image, x1, y1, x2, y2 in pixels
 // of the image. levels (R) int64: which of the maps, 0 to 3; absent: all x0 (FpnLevel with levels from 0 gives them). y (R, size, size, C).
 // A bin has a grid of samples: `sampling` along an axis, or, when that is 0, as many as it covers pixels, rounded up: none where the
-// roi's width or height is not positive, or not finite. Samples more than a pixel outside the map count as 0. Gradients go to the maps only;
+// roi's width or height is not positive, or one of its sides 2^19 pixels or more from the map's first, NaN included. Samples more than a pixel outside the map count as 0. Gradients go to the maps only;
 // each pixel's is summed in the order of the rois. An image or level that does not exist is an error that names the roi (on a device, the
 // kernel says so and ends).
 struct RoiAlign {
@@ -52,15 +54,6 @@ struct FpnLevel {
   }
 };
 
-// A product that no compiler fuses with a sum, so that devices place samples where the host does.
-template <class T>
-GLIA_HOST_DEVICE T unfused_product(T a, T b) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (std::is_same_v<T, float>) return __fmul_rn(a, b);
-#endif
-  return a * b;
-}
-
 // One axis of a roi on its map, in pixels of the map whose centres are integers. For host and devices. As samples form a grid and
 // bilinear weights are products, a bin's value is a sum over rows and columns of (row's weight) (column's weight) (pixel); a tap is a
 // row or column with the sum of its weights over the bin's samples.
@@ -72,18 +65,18 @@ struct RoiAxis {
 
   RoiAxis() = default;
   // low, high: the roi's sides in the image; scale: of the map.
-  GLIA_HOST_DEVICE RoiAxis(const RoiAlign& op, double scale, T low, T high, int64_t pixels) : extent(pixels) {
+  GLIA_HOST_DEVICE RoiAxis(const RoiAlign& op, T scale, T low, T high, int64_t pixels) : extent(pixels) {
     const T offset = T(op.aligned ? 0.5 : 0);
-    start = unfused_product(low, T(scale)) - offset;
-    T length = unfused_product(high, T(scale)) - offset - start;
+    start = box::rounded_product(low, scale) - offset;
+    T length = box::rounded_product(high, scale) - offset - start;
     if (!op.aligned && length < 1) length = 1;
     bin = length / T(op.size);
-    const T adaptive = std::ceil(bin);
-    samples = op.sampling > 0 ? op.sampling : adaptive >= 1 && adaptive < T(1 << 30) ? int64_t(adaptive) : 0;
+    samples = op.sampling > 0 ? op.sampling : near(start) && near(start + length) ? int64_t(std::ceil(bin)) : 0;
+    if (samples < 0) samples = 0;
   }
 
   GLIA_HOST_DEVICE T position(int64_t p, int64_t sample) const {
-    return start + unfused_product(T(p), bin) + unfused_product(T(sample) + T(0.5), bin) / T(samples);
+    return start + box::rounded_product(T(p), bin) + box::rounded_product(T(sample) + T(0.5), bin) / T(samples);
   }
 
   // The pixel before a position inside the map and how far it is on the way to the next (0 at the last one), both clamped to the map.
@@ -125,6 +118,9 @@ struct RoiAxis {
   }
 
  private:
+  // Of a side of a roi: beyond, a float's spacing is no longer far below a pixel, and a grid would be large without end. No NaN.
+  static GLIA_HOST_DEVICE bool near(T at) { return at > -(1 << 19) && at < (1 << 19); }
+
   // Of ascending positions: a roi may begin far outside the map.
   GLIA_HOST_DEVICE int64_t first_inside(int64_t p) const {
     int64_t low = 0, high = samples;
@@ -145,8 +141,10 @@ namespace detail {
 struct RoiPlace {
   int64_t image, level;
 };
-// Those of all rois, on the host. Throws naming the first roi whose image is not in [0, images) or whose level is not in [0, 4).
-std::vector<RoiPlace> roi_places(const Tensor& rois, const Tensor& levels, int64_t images);
+// Those of all rois, on the host. Throws naming the first roi whose image is not in [0, images), or whose level is not in [0, 4) or, with
+// `maps`, an absent one.
+std::vector<RoiPlace> roi_places(const Tensor& rois, const Tensor& levels, int64_t images,
+                                 const std::array<const Tensor*, 4>& maps = {});
 }  // namespace detail
 
 #define GLIA_DECLARE_ROI_ALIGN(space)    \
@@ -156,11 +154,25 @@ std::vector<RoiPlace> roi_places(const Tensor& rois, const Tensor& levels, int64
   FpnLevel::Forward fpn_level;           \
   }
 GLIA_DECLARE_ROI_ALIGN(reference)
+GLIA_DECLARE_ROI_ALIGN(cpu)
+GLIA_DECLARE_ROI_ALIGN(emulated)
+GLIA_DECLARE_ROI_ALIGN(cuda)
 #undef GLIA_DECLARE_ROI_ALIGN
 
-inline constexpr Variants<RoiAlign::Forward> RoiAlign::forward{.name = "roi_align", .reference = reference::roi_align};
+inline constexpr Variants<RoiAlign::Forward> RoiAlign::forward{.name = "roi_align",
+                                                               .reference = reference::roi_align,
+                                                               .cpu = cpu::roi_align,
+                                                               .emulated = emulated::roi_align,
+                                                               .cuda = GLIA_CUDA(cuda::roi_align)};
 inline constexpr Variants<RoiAlign::Backward> RoiAlign::backward{.name = "roi_align_backward",
-                                                                 .reference = reference::roi_align_backward};
-inline constexpr Variants<FpnLevel::Forward> FpnLevel::forward{.name = "fpn_level", .reference = reference::fpn_level};
+                                                                 .reference = reference::roi_align_backward,
+                                                                 .cpu = cpu::roi_align_backward,
+                                                                 .emulated = emulated::roi_align_backward,
+                                                                 .cuda = GLIA_CUDA(cuda::roi_align_backward)};
+inline constexpr Variants<FpnLevel::Forward> FpnLevel::forward{.name = "fpn_level",
+                                                               .reference = reference::fpn_level,
+                                                               .cpu = cpu::fpn_level,
+                                                               .emulated = emulated::fpn_level,
+                                                               .cuda = GLIA_CUDA(cuda::fpn_level)};
 
 }  // namespace glia

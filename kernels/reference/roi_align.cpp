@@ -11,7 +11,8 @@ void for_each_share(const RoiAlign& op, size_t level, const Tensor& map, const T
   for (size_t r = 0; r < places.size(); ++r) {
     if (places[r].level != int64_t(level)) continue;
     const T* roi = rois.data<T>() + 5 * r;
-    const RoiAxis<T> rows(op, op.scales[level], roi[2], roi[4], height), columns(op, op.scales[level], roi[1], roi[3], width);
+    const RoiAxis<T> rows(op, T(op.scales[level]), roi[2], roi[4], height),
+        columns(op, T(op.scales[level]), roi[1], roi[3], width);
     const int64_t image = places[r].image * height * width;
     const T count = std::max(T(rows.samples) * T(columns.samples), T(1));
     for (int64_t p = 0; p < op.size; ++p)
@@ -37,9 +38,7 @@ void roi_align(const RoiAlign& op, const Tensor& x0, const Tensor& x1, const Ten
                const Tensor& levels, Tensor& y) {
   y.fill(0);
   const std::array<const Tensor*, 4> maps{&x0, &x1, &x2, &x3};
-  const auto places = detail::roi_places(rois, levels, x0.dim(0));
-  for (size_t r = 0; r < places.size(); ++r)
-    GLIA_CHECK(*maps[size_t(places[r].level)], "roi_align: roi {} is of level {}, which has no map", r, places[r].level);
+  detail::roi_places(rois, levels, x0.dim(0), maps);  // checks
   const int64_t channels = x0.dim(3);
   dispatch_floating(x0.dtype(), "roi_align", [&]<class T>(T) {
     for (size_t level = 0; level < maps.size(); ++level) {
