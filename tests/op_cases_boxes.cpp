@@ -80,6 +80,7 @@ const RegisterOpCases matching([](OpCases& cases) {
     cases.push_back(op_case(label("ties"), Matcher{.thresholds = {0.25, 0.5}, .allow_low_quality = low},
                             {given({4, 6}, {0.25, 0.5, 0.125, 0.5, 0,   0.25, 0.25, 0.5, 0.125, 0.5, nan, 0.2,
                                             0,    nan, 0,     0,   0.1, nan,  0.1,  0.1, 0.1,   0.1, 0.1, 0.1})}));
+    cases.push_back(op_case(label("a row of NaN"), matcher, {given({2, 3}, {nan, nan, nan, 0.5, 0.9, 0.1})}));
     cases.push_back(op_case(label("a row of zeros"), matcher, {given({2, 3}, {0, 0, 0, 0.5, 0.9, 0.1})}));
     cases.push_back(op_case(label("no thresholds"), Matcher{.thresholds = {}, .labels = {7}, .allow_low_quality = low},
                             {uniform({3, 9}, 0, 1)}));
