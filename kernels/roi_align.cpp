@@ -22,7 +22,7 @@ TensorSpec RoiAlign::infer(const Tensor& x0, const Tensor& x1, const Tensor& x2,
              name_of(x0.dtype()));
   GLIA_CHECK(!levels || (levels.dtype() == DType::int64 && levels.shape() == Shape{rois.dim(0)}),
              "roi_align: levels are {} {}, want int64 {}, one for each roi", name_of(levels.dtype()), levels.shape(),
-             rois.dim(0));
+             Shape{rois.dim(0)});
   return {{rois.dim(0), size, size, x0.dim(3)}, x0.dtype()};
 }
 
