@@ -99,14 +99,16 @@ class Pool {
   size_t framed(size_t bytes) const { return round_up(bytes + 2 * guard_bytes); }
 
   int broken_guards(const std::byte* p, size_t bytes) {
-    return source_->all_bytes(p - guard_bytes, guard_value, guard_bytes) && source_->all_bytes(p + bytes, guard_value, guard_bytes)
+    return source_->all_bytes(p - guard_bytes, guard_value, guard_bytes) &&
+                   source_->all_bytes(p + bytes, guard_value, guard_bytes)
                ? 0
                : 1;
   }
 
   std::string report(size_t bytes, const Shape& shape, DType dtype, const char* refused_by) const {
-    std::string text = fmt::format("out of memory on {}: {} {} {} ({}) was refused by {}; {} live", to_string(device_), scope_name,
-                                   to_string(shape), name_of(dtype), megabytes(bytes), refused_by, megabytes(stats_.live_bytes));
+    std::string text =
+        fmt::format("out of memory on {}: {} {} {} ({}) was refused by {}; {} live", to_string(device_), scope_name,
+                    to_string(shape), name_of(dtype), megabytes(bytes), refused_by, megabytes(stats_.live_bytes));
     if (limit_) text += ", limit " + megabytes(limit_);
     std::vector<const BlockNote*> notes;
     for (const auto& [p, note] : live_) notes.push_back(&note);
@@ -117,8 +119,10 @@ class Pool {
     for (size_t i = 0; i < shown; ++i)
       text += fmt::format("\n  {:>10}  {} {} {}", megabytes(notes[i]->bytes), notes[i]->scope, to_string(notes[i]->shape),
                           name_of(notes[i]->dtype));
-    return text + "\nless is needed by smaller images (data.image_size), smaller batches (solver.batch_size, with solver.accumulate for the same "
-                  "effect), or a smaller network (model.base_channels)";
+    return text +
+           "\nless is needed by smaller images (data.image_size; of Mask R-CNN input.crop or input.min_size_train), smaller "
+           "batches (solver.batch_size, "
+           "with solver.accumulate for the same effect), or a smaller network (model.base_channels)";
   }
 
   std::mutex mutex_;

@@ -117,6 +117,14 @@ expect 6 "largest live tensors" "$GLIA" train unet --data cells --out capped2 "$
 expect 5 "likely cause: the learning rate" "$GLIA" train unet --data cells --out wild "${SMALL[@]}" --set solver.optimizer=sgd --set solver.lr=1e6 \
   --set solver.max_iterations=20
 
+TOY=(--set backbone.stem_channels=8 --set backbone.res2_channels=16 --set backbone.width_per_group=8 --set backbone.fpn_channels=16
+  --set roi_heads.box_fc_dim=32 --set roi_heads.mask_conv_dim=8 --set input.crop=64 --set solver.max_iterations=8 --set eval.pictures=0)
+expect 5 "likely cause: the learning rate" "$GLIA" train mask_rcnn_cells --data cells --out wild2 "${TOY[@]}" --set solver.lr=1e6 \
+  --set solver.clip_norm=0 --set solver.warmup_iterations=0
+expect 6 "input.crop" "$GLIA" train mask_rcnn_cells --data cells --out capped5 "${TOY[@]}" --mem-limit 1M
+expect 0 "come with pretrained weights" "$GLIA" train mask_rcnn_cells --data cells --out frozen "${TOY[@]}" --set backbone.norm=frozen_bn \
+  --set solver.max_iterations=1
+
 # an interrupt saves and exits with 130; the run goes on
 "$GLIA" train unet --data cells --out stopped "${SMALL[@]}" --set solver.max_iterations=100000 >out.txt 2>&1 &
 pid=$!
