@@ -25,6 +25,8 @@ struct RpnOptions {
       {32}, {64}, {128}, {256}, {512}};                 // per level p2..p6: sides of squares, in pixels
   std::vector<double> anchor_aspect_ratios{0.5, 1, 2};  // height / width
   double anchor_offset = 0;                             // of the grid, in strides
+  bool torchvision_anchors =
+      false;  // corners rounded to pixels; strides: padded size of the image / size of the level, rounded down
   std::vector<double> iou_thresholds{0.3, 0.7};
   std::vector<int64_t> iou_labels{0, -1, 1};  // below, between, above the thresholds: background, ignored, object
   int64_t batch_size_per_image = 256;

@@ -94,13 +94,16 @@ const Rpn::AnchorGrid& Rpn::anchors(const RpnPredictions& predictions) const {
   std::vector<Tensor> levels;
   grid_.first = {0};
   for (size_t l = 0; l < sizes.size(); ++l) {
-    const double stride = double(pyramid_strides[l]);
+    std::array<double, 2> stride{double(pyramid_strides[l]), double(pyramid_strides[l])};
+    if (options_.torchvision_anchors)
+      for (size_t k = 0; k < 2; ++k) stride[k] = double(sizes[0][k] * pyramid_strides[0] / sizes[l][k]);
     levels.push_back(glia::anchors({.sizes = options_.anchor_sizes[options_.anchor_sizes.size() == 1 ? 0 : l],
                                     .aspect_ratios = options_.anchor_aspect_ratios,
-                                    .stride = {stride, stride},
+                                    .stride = stride,
                                     .offset = options_.anchor_offset,
                                     .height = sizes[l][0],
-                                    .width = sizes[l][1]},
+                                    .width = sizes[l][1],
+                                    .rounded = options_.torchvision_anchors},
                                    device));
     grid_.first.push_back(grid_.first.back() + levels.back().dim(0));
   }

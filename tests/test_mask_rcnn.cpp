@@ -12,6 +12,7 @@
 #include "data/mask_patches.h"
 #include "data/rle.h"
 #include "models/mask_rcnn.h"
+#include "models/mask_rcnn_torchvision.h"
 #include "tensor/random.h"
 #include "tests/paths.h"
 
@@ -276,6 +277,31 @@ TEST_CASE("rescaled detections: clipped to the image, those without area left ou
   const Detections flat = rescaled(
       {Tensor::from<float>({1, 4}, {5, 120, 9, 130}), d.scores.slice(0, 1), d.classes.slice(0, 1), {}}, {100, 100}, {100, 100});
   CHECK(flat.boxes.dim(0) == 0);
+}
+
+TEST_CASE("torchvision's state dict: names of old and new files, background from the first row to the last") {
+  const Tensor scores = Tensor::from<float>({3, 1}, {9, 1, 2}), deltas = Tensor::from<float>({8, 1}, {9, 9, 9, 9, 1, 2, 3, 4});
+  const StateDict old{{"backbone.body.layer2.0.downsample.1.bias", Tensor::zeros({1})},
+                      {"backbone.fpn.inner_blocks.3.weight", Tensor::zeros({1})},
+                      {"rpn.head.conv.bias", Tensor::zeros({1})},
+                      {"roi_heads.mask_head.mask_fcn2.bias", Tensor::zeros({1})},
+                      {"roi_heads.box_predictor.cls_score.weight", scores},
+                      {"roi_heads.box_predictor.bbox_pred.weight", deltas}};
+  const StateDict got = from_torchvision(old, TorchvisionModel::v1);
+  CHECK(got.contains("backbone.bottom_up.res3.0.shortcut.norm.bias"));
+  CHECK(got.contains("backbone.fpn_lateral5.weight"));
+  CHECK(got.contains("proposal_generator.rpn_head.conv.bias"));
+  CHECK(got.contains("roi_heads.mask_head.mask_fcn2.bias"));
+  const Tensor rows = got.at("roi_heads.box_predictor.cls_score.weight");
+  CHECK((rows.data<float>()[0] == 1 && rows.data<float>()[1] == 2 && rows.data<float>()[2] == 9));
+  CHECK(got.at("roi_heads.box_predictor.bbox_pred.weight").shape() == Shape({4, 1}));
+  const StateDict v2 = from_torchvision({{"roi_heads.box_head.5.bias", Tensor::zeros({1})},
+                                         {"roi_heads.box_head.3.1.running_mean", Tensor::zeros({1})},
+                                         {"rpn.head.conv.1.0.bias", Tensor::zeros({1})}},
+                                        TorchvisionModel::v2);
+  CHECK(v2.contains("roi_heads.box_head.fc1.bias"));
+  CHECK(v2.contains("roi_heads.box_head.conv4.norm.running_mean"));
+  CHECK(v2.contains("proposal_generator.rpn_head.conv.conv1.bias"));
 }
 
 TEST_CASE("Mask R-CNN: errors name what does not fit") {
