@@ -6,7 +6,9 @@
 
 #include "autograd/apply.h"
 #include "data/mask_patches.h"
+#include "data/polygon.h"
 #include "data/rle.h"
+#include "data/selection.h"
 #include "tensor/random.h"
 
 namespace glia {
@@ -123,6 +125,26 @@ void rle_iou_500(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(pairwise_iou(masks, masks));
 }
 BENCHMARK(rle_iou_500)->Unit(benchmark::kMillisecond)->MeasureProcessCPUTime();
+
+// What a submission takes of a slide: 10,000 cells of 2000 x 2000 pixels to cells without overlaps.
+void select_10000_without_overlaps(benchmark::State& state) {
+  constexpr int64_t side = 2000;
+  Random random(3);
+  std::vector<Instance> instances;
+  for (int64_t i = 0; i < 10000; ++i) {
+    const double x = random.uniform(0, side - 100), y = random.uniform(0, side - 100);
+    const double w = random.uniform(10, 80), h = random.uniform(10, 80);
+    Instance instance;
+    instance.mask =
+        rle_from_polygon(std::vector<double>{x, y + h / 2, x + w / 2, y, x + w, y + h / 2, x + w / 2, y + h}, side, side);
+    instance.score = random.uniform();
+    instance.category = int(i % 3);
+    instances.push_back(std::move(instance));
+  }
+  const Selection selection{.thresholds = {.15, .35, .55}, .min_sizes = {75, 150, 75}, .remove_overlaps = true};
+  for (auto _ : state) benchmark::DoNotOptimize(select_instances(instances, selection));
+}
+BENCHMARK(select_10000_without_overlaps)->Unit(benchmark::kMillisecond)->MeasureProcessCPUTime();
 
 }  // namespace
 }  // namespace glia

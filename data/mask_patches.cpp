@@ -39,7 +39,8 @@ Rle paste(const float* map, int64_t m, const float* box, int64_t height, int64_t
     const float* const left = columns.data() + (x.before[size_t(j)] + 1) * rows;
     const float* const right = left + rows;
     const float share = x.share[size_t(j)];
-    for (int64_t i = 0; i < rows; ++i) inside[size_t(i)] = (1 - share) * left[i] + share * right[i] >= threshold;
+    uint8_t* const to = inside.data();
+    for (int64_t i = 0; i < rows; ++i) to[i] = (1 - share) * left[i] + share * right[i] >= threshold;
     const int64_t offset = (x.begin + j) * height + y.begin;
     for_each_nonzero_run(inside.data(), rows, [&](int64_t begin, int64_t end) { writer.add(offset + begin, offset + end); });
   }

@@ -21,7 +21,8 @@ struct MaskWindow {
   int64_t first, y0, x0, height, width, image_height, image_width;
   // Inside the image, and its pixels inside `pixels` of them.
   GLIA_HOST_DEVICE bool valid(int64_t pixels) const {
-    return height >= 0 && width >= 0 && y0 >= 0 && x0 >= 0 && y0 <= image_height - height && x0 <= image_width - width &&
+    return height >= 0 && width >= 0 && y0 >= 0 && x0 >= 0 && image_height >= height && image_width >= width &&
+           y0 <= image_height - height && x0 <= image_width - width &&
            (height == 0 || width == 0 || (first >= 0 && width <= pixels / height && first <= pixels - height * width));
   }
 };
