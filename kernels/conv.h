@@ -81,7 +81,7 @@ ConvTranspose2d::Forward conv_transpose2d;
 ConvTranspose2d::Backward conv_transpose2d_backward;
 }  // namespace reference
 
-// Each pass of each convolution picks its algorithm on its own: the first of the list that is applicable.
+// Each pass of each convolution picks its algorithm on its own: the first of the list that is applicable and pays.
 enum class ConvPass { forward, data_gradient, weight_gradient };
 
 // What happens to a result before it is stored: max(0, sum * scale + bias + residual); null: not wanted.
@@ -101,13 +101,14 @@ ConvTranspose2d::Backward conv_transpose2d_backward;
 
 struct ConvAlgorithm {
   const char* name;
-  bool (*applicable)(const ConvGeometry&, ConvPass);
+  bool (*applicable)(const ConvGeometry&, ConvPass);  // it gives the right result
+  bool (*pays)(const ConvGeometry&, ConvPass);        // it should be faster than those behind it in the list
   void (*forward)(const ConvGeometry&, const float* x, const float* w, const ConvEpilogue&, float* y);
   void (*data_gradient)(const ConvGeometry&, const float* dy, const float* w, const ConvEpilogue&, float* dx);
   void (*weight_gradient)(const ConvGeometry&, const float* x, const float* dy, float* dw);
 };
 
-std::span<const ConvAlgorithm> conv_algorithms();  // the last one is always applicable
+std::span<const ConvAlgorithm> conv_algorithms();  // the last one always is both
 
 // Uses this algorithm wherever it is applicable, for tests and benchmarks; nullptr: back to the choice above.
 void force_conv_algorithm(const ConvAlgorithm* algorithm);

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/conv_parts.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/winograd.h"
 
 namespace glia::cpu {
 namespace {
@@ -132,10 +133,13 @@ void gemm_weight_gradient(const ConvGeometry& g, const float* x, const float* dy
   run(problems);
 }
 
+bool always(const ConvGeometry&, ConvPass) { return true; }
+
 constexpr ConvAlgorithm algorithms[] = {
-    {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; },
+    {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; }, always,
      depthwise_forward, depthwise_data_gradient, depthwise_weight_gradient},
-    {"implicit_gemm", [](const ConvGeometry&, ConvPass) { return true; }, gemm_forward, gemm_data_gradient, gemm_weight_gradient},
+    {"winograd", winograd_applicable, winograd_pays, winograd_forward, winograd_data_gradient, winograd_weight_gradient},
+    {"implicit_gemm", always, always, gemm_forward, gemm_data_gradient, gemm_weight_gradient},
 };
 
 std::atomic<const ConvAlgorithm*> forced{nullptr};
@@ -143,7 +147,7 @@ std::atomic<const ConvAlgorithm*> forced{nullptr};
 const ConvAlgorithm& choose(const ConvGeometry& g, ConvPass pass) {
   if (const ConvAlgorithm* wanted = forced.load(); wanted && wanted->applicable(g, pass)) return *wanted;
   return *std::find_if(std::begin(algorithms), std::end(algorithms),
-                       [&](const ConvAlgorithm& a) { return a.applicable(g, pass); });
+                       [&](const ConvAlgorithm& a) { return a.applicable(g, pass) && a.pays(g, pass); });
 }
 
 const float* data_or_null(const Tensor& t) { return t ? t.data<float>() : nullptr; }

@@ -1,0 +1,81 @@
+// The passes of a convolution as Winograd's, and when that pays.
+#include "kernels/cpu/winograd.h"
+
+namespace glia::cpu {
+
+bool winograd_applicable(const ConvGeometry& g, ConvPass) {
+  return precision() != Precision::exact && g.r == 3 && g.s == 3 && g.stride == std::array<int64_t, 2>{1, 1} &&
+         g.dilation == std::array<int64_t, 2>{1, 1} && g.groups == 1 && g.before[0] <= 2 && g.before[1] <= 2;
+}
+
+// Both in multiply-adds of the direct product, whose kernels run near the machine's peak. A tile of 16 results takes 36 products per pair of
+// channels, which run at about 0.6 of the peak, as U and V come from the second-level cache; 36 elements of each channel of pixels and
+// results are transformed and pass through that cache; and so are those of each filter, once. The factors are fitted to shapes
+// from 16 channels on 256x256 to 1024 on 8x8 (docs/performance.md).
+bool winograd_pays(const ConvGeometry& g, ConvPass pass) {
+  if (g.c < 16 || g.k < 16) return false;
+  const double tiles = double(g.n) * double((g.p + 3) / 4) * double((g.q + 3) / 4), c = double(g.c), k = double(g.k);
+  const double direct = 9.0 * double(g.n * g.p * g.q) * c * k;
+  const double products = 1.67 * tiles * c * k;
+  const double pixels = (pass == ConvPass::weight_gradient ? 22 : 12) * tiles * (c + k);
+  const double filters = 20 * c * k;
+  return 36 * (products + pixels + filters) < 0.95 * direct;
+}
+
+void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e, float* y) {
+  run(WinogradConv{.x = x,
+                   .images = g.n,
+                   .h = g.h,
+                   .w = g.w,
+                   .c = g.c,
+                   .top = g.before[0],
+                   .left = g.before[1],
+                   .filter = w,
+                   .f_row = 3 * g.c,
+                   .f_column = g.c,
+                   .f_inner = 1,
+                   .f_outer = 9 * g.c,
+                   .y = y,
+                   .p = g.p,
+                   .q = g.q,
+                   .k = g.k,
+                   .epilogue = e});
+}
+
+// The same with the filter turned by 180 degrees and its channels exchanged.
+void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx) {
+  run(WinogradConv{.x = dy,
+                   .images = g.n,
+                   .h = g.p,
+                   .w = g.q,
+                   .c = g.k,
+                   .top = 2 - g.before[0],
+                   .left = 2 - g.before[1],
+                   .filter = w + 8 * g.c,
+                   .f_row = -3 * g.c,
+                   .f_column = -g.c,
+                   .f_inner = 9 * g.c,
+                   .f_outer = 1,
+                   .y = dx,
+                   .p = g.h,
+                   .q = g.w,
+                   .k = g.c,
+                   .epilogue = e});
+}
+
+void winograd_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw) {
+  run(WinogradWeights{.x = x,
+                      .images = g.n,
+                      .h = g.h,
+                      .w = g.w,
+                      .c = g.c,
+                      .top = g.before[0],
+                      .left = g.before[1],
+                      .g = dy,
+                      .p = g.p,
+                      .q = g.q,
+                      .k = g.k,
+                      .dw = dw});
+}
+
+}  // namespace glia::cpu

@@ -1,0 +1,234 @@
+// Winograd's F(4x4, 3x3): forward passes and data gradients. The transformed filters U are made first. Then each task takes a block of
+// tiles: transforms its pixels to V, and for a few columns at a time multiplies V by U and transforms the products back, so that V and
+// the products stay in the cache. Where there are too few tiles for that, all tasks share one V and divide the columns.
+//
+//   U  [element][panel][c][panel_width]                 V  [element][row block][c / lanes][height][lanes]
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/winograd.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <array>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/transpose-inl.h"
+#include "kernels/cpu/winograd-inl.h"
+#include "tensor/parallel.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace glia::cpu::HWY_NAMESPACE {
+namespace {
+
+constexpr int height = HWY_TARGET <= HWY_AVX3 ? 14 : 6;  // rows of sums in registers
+constexpr int64_t skew = 16;                             // floats between planes, which would else share sets of the caches
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// How a problem is cut: a function of its sizes alone.
+struct Plan {
+  TileGrid grid;
+  int64_t c_padded, panels;
+  int64_t block;                      // tiles of a task
+  int64_t row_blocks, rows;           // of a block of tiles; rows: of all but perhaps the last
+  int64_t u_plane, v_plane, m_plane;  // floats from one element to the next
+  int64_t chunk;                      // panels that are multiplied and transformed back at a time
+  bool shared;                        // few tiles
+
+  explicit Plan(const WinogradConv& g) : grid(g.images, g.p, g.q) {
+    c_padded = ceil_div(g.c, lanes) * lanes;
+    panels = ceil_div(g.k, panel_width);
+    chunk = std::max<int64_t>(1, 64 / panel_width);
+    // V of a task in about the second-level cache, but enough tiles that the filters are not read too often.
+    const int64_t fitting =
+        l2_bytes() / (elements * std::max(c_padded, lanes) * static_cast<int64_t>(sizeof(float))) / height * height;
+    const int64_t most = std::clamp<int64_t>(fitting, 3 * height, 6 * height);
+    const int64_t blocks = ceil_div(grid.count(), most);
+    shared = blocks < 8;
+    block = shared ? std::min<int64_t>(grid.count(), 12 * height) : ceil_div(grid.count(), blocks);
+    row_blocks = ceil_div(block, height);
+    rows = ceil_div(block, row_blocks);
+    u_plane = panels * c_padded * panel_width + skew;
+    v_plane = row_blocks * c_padded * height + skew;
+    m_plane = chunk * block * panel_width + skew;
+  }
+  int64_t blocks() const { return ceil_div(grid.count(), block); }
+  int64_t chunks() const { return ceil_div(panels, chunk); }
+  int64_t tiles_of(int64_t b) const { return std::min(block, grid.count() - b * block); }
+};
+
+// U of one panel for input channels [from, to), at most `filter_block` of them.
+constexpr int64_t filter_block = 32;
+void make_filters(const WinogradConv& g, const Plan& plan, int64_t panel, int64_t from, int64_t to, float* u) {
+  const D d;
+  const int64_t j = panel * panel_width, valid = std::min(panel_width, g.k - j),
+                inside = std::max<int64_t>(0, std::min(to, g.c) - from);
+  HWY_ALIGN float taps[9][filter_block * panel_width];  // [input channel][output channel]
+  for (int64_t tap = 0; tap < 9; ++tap) {
+    const float* filter = g.filter + tap / 3 * g.f_row + tap % 3 * g.f_column + from * g.f_inner + j * g.f_outer;
+    std::fill(taps[tap] + inside * panel_width, taps[tap] + (to - from) * panel_width, 0.0f);
+    if (g.f_inner == 1) {
+      pack_transposed(filter, g.f_outer, inside, valid, panel_width, taps[tap]);
+    } else {
+      for (int64_t c = 0; c < inside; ++c) {
+        float* row = taps[tap] + c * panel_width;
+        std::fill(std::copy(filter + c * g.f_inner, filter + c * g.f_inner + valid, row), row + panel_width, 0.0f);
+      }
+    }
+  }
+  for (int64_t i = 0; i < (to - from) * panel_width; i += lanes) {
+    V t[6][3];
+    for (int s = 0; s < 3; ++s) {
+      V o[6];
+      transform_filter({hn::Load(d, taps[s] + i), hn::Load(d, taps[3 + s] + i), hn::Load(d, taps[6 + s] + i)}, o);
+      for (int r = 0; r < 6; ++r) t[r][s] = o[r];
+    }
+    float* to_u = u + (panel * plan.c_padded + from) * panel_width + i;
+    for (int r = 0; r < 6; ++r) {
+      V o[6];
+      transform_filter(t[r], o);
+      for (int s = 0; s < 6; ++s) hn::Store(o[s], d, to_u + (r * 6 + s) * plan.u_plane);
+    }
+  }
+}
+
+// V of tile t, which is number i of its block.
+void make_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t i, float* v) {
+  const auto at = plan.grid.place(t);
+  const float* image = g.x + at.image * g.h * g.w * g.c;
+  float* row = v + i / plan.rows * plan.c_padded * height + i % plan.rows * lanes;
+  for (int64_t c = 0; c < g.c; c += lanes)
+    input_tile(image + c, g.h, g.w, g.c, at.row - g.top, at.column - g.left, g.c - c, row + c * height, plan.v_plane);
+}
+
+// MR rows of V times a panel of U -> MR rows of products.
+template <int MR>
+HWY_NOINLINE void multiply(int64_t c_padded, const float* v, const float* u, float* m) {
+  const D d;
+  V sum[MR][2];
+#pragma GCC unroll 14
+  for (int i = 0; i < MR; ++i) sum[i][0] = sum[i][1] = hn::Zero(d);
+  for (int64_t c = 0; c < c_padded; c += lanes, v += height * lanes) {
+#pragma GCC unroll 4
+    for (int64_t lane = 0; lane < lanes; ++lane, u += panel_width) {
+      const V u0 = hn::Load(d, u), u1 = hn::Load(d, u + lanes);
+#pragma GCC unroll 14
+      for (int i = 0; i < MR; ++i) {
+        const V x = hn::Set(d, v[i * lanes + lane]);
+        sum[i][0] = hn::MulAdd(x, u0, sum[i][0]);
+        sum[i][1] = hn::MulAdd(x, u1, sum[i][1]);
+      }
+    }
+  }
+#pragma GCC unroll 14
+  for (int i = 0; i < MR; ++i) {
+    hn::Store(sum[i][0], d, m + i * panel_width);
+    hn::Store(sum[i][1], d, m + i * panel_width + lanes);
+  }
+}
+
+using Multiply = void (*)(int64_t, const float*, const float*, float*);
+template <size_t... I>
+constexpr std::array<Multiply, height + 1> multiplies_of(std::index_sequence<I...>) {
+  return {nullptr, multiply<static_cast<int>(I) + 1>...};
+}
+constexpr std::array<Multiply, height + 1> multiplies = multiplies_of(std::make_index_sequence<height>());
+
+// The results of one tile in `lanes` output channels from j on.
+void store_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t j, const float* m) {
+  const D d;
+  V s[4][6];
+#pragma GCC unroll 6
+  for (int column = 0; column < 6; ++column) {
+    V products[6], o[4];
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; ++i) products[i] = hn::Load(d, m + (i * 6 + column) * plan.m_plane);
+    transform_output(products, o);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) s[i][column] = o[i];
+  }
+  const int64_t valid = g.k - j;
+  const auto at = plan.grid.place(t);
+  const ConvEpilogue& e = g.epilogue;
+  const V scale = e.scale ? load_first(e.scale + j, valid) : hn::Set(d, 1.0f);
+  const V bias = e.bias ? load_first(e.bias + j, valid) : hn::Zero(d);
+  const bool affine = e.scale || e.bias;
+  const int64_t columns = std::min<int64_t>(tile_out, g.q - at.column);
+  for (int i = 0; i < tile_out && at.row + i < g.p; ++i) {
+    V o[4];
+    transform_output(s[i], o);
+    const int64_t first = ((at.image * g.p + at.row + i) * g.q + at.column) * g.k + j;
+    for (int64_t column = 0; column < columns; ++column) {
+      V x = o[column];
+      const int64_t to = first + column * g.k;
+      if (affine) x = hn::MulAdd(x, scale, bias);
+      if (e.residual) x = hn::Add(x, load_first(e.residual + to, valid));
+      if (e.relu) x = hn::Max(hn::Zero(d), x);  // in this order NaN stays NaN
+      store_first(x, g.y + to, valid);
+    }
+  }
+}
+
+// Block b of tiles in panels [from, to): products, then results.
+void multiply_block(const WinogradConv& g, const Plan& plan, int64_t b, const float* u, const float* v, float* m, int64_t from,
+                    int64_t to) {
+  const int64_t tiles = plan.tiles_of(b);
+  for (int element = 0; element < elements; ++element)
+    for (int64_t panel = from; panel < to; ++panel)
+      for (int64_t first = 0; first < tiles; first += plan.rows)
+        multiplies[static_cast<size_t>(std::min(plan.rows, tiles - first))](
+            plan.c_padded, v + element * plan.v_plane + first / plan.rows * plan.c_padded * height,
+            u + element * plan.u_plane + panel * plan.c_padded * panel_width,
+            m + element * plan.m_plane + ((panel - from) * plan.block + first) * panel_width);
+  for (int64_t i = 0; i < tiles; ++i)
+    for (int64_t j = from * panel_width; j < std::min(g.k, to * panel_width); j += lanes)
+      store_tile(g, plan, b * plan.block + i, j, m + ((j / panel_width - from) * plan.block + i) * panel_width + j % panel_width);
+}
+
+void run_winograd(const WinogradConv& g) {
+  if (g.images * g.p * g.q * g.k == 0) return;
+  const Plan plan(g);
+  const Tensor filters({elements * plan.u_plane}), shared_v({plan.shared ? elements * plan.v_plane : 0});
+  float* u = filters.data<float>();
+  const int64_t parts = ceil_div(plan.c_padded, filter_block);
+  parallel_for(plan.panels * parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      make_filters(g, plan, i / parts, i % parts * filter_block, std::min(plan.c_padded, (i % parts + 1) * filter_block), u);
+  });
+  const auto products = [&] { return thread_scratch(Scratch::gathered, elements * plan.m_plane); };
+  const auto multiply_chunk = [&](int64_t b, int64_t chunk, const float* v) {
+    multiply_block(g, plan, b, u, v, products(), chunk * plan.chunk, std::min(plan.panels, (chunk + 1) * plan.chunk));
+  };
+  if (!plan.shared) {
+    parallel_for(plan.blocks(), 1, [&](int64_t begin, int64_t end) {
+      float* v = thread_scratch(Scratch::packed, elements * plan.v_plane);
+      for (int64_t b = begin; b < end; ++b) {
+        for (int64_t i = 0; i < plan.tiles_of(b); ++i) make_tile(g, plan, b * plan.block + i, i, v);
+        for (int64_t chunk = 0; chunk < plan.chunks(); ++chunk) multiply_chunk(b, chunk, v);
+      }
+    });
+    return;
+  }
+  float* v = shared_v.data<float>();
+  for (int64_t b = 0; b < plan.blocks(); ++b) {
+    parallel_for(plan.tiles_of(b), 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) make_tile(g, plan, b * plan.block + i, i, v);
+    });
+    parallel_for(plan.chunks(), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t chunk = begin; chunk < end; ++chunk) multiply_chunk(b, chunk, v);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace glia::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace glia::cpu {
+
+HWY_EXPORT(run_winograd);
+void run(const WinogradConv& conv) { HWY_DYNAMIC_DISPATCH(run_winograd)(conv); }
+
+}  // namespace glia::cpu
+#endif

@@ -1,0 +1,47 @@
+#pragma once
+// Convolutions with 3x3 filters and stride 1 by Winograd's F(4x4, 3x3) (Lavin and Gray 2016, section 4.1): 4x4 results take 36 products per
+// pair of channels instead of 144.
+//
+//   Y = A^T [ (G g G^T) . (B^T d B) ] A      g: filter 3x3, d: 6x6 pixels of the image, Y: 4x4 results
+//
+// The sums over the channels are 36 matrix products, one for each element of the transformed 6x6. Rounding errors are 4 to 10 times those
+// of the direct sum. winograd.cpp has forward passes and data gradients, winograd_weights.cpp the gradient of the filter.
+#include <cstdint>
+
+#include "kernels/conv.h"
+
+namespace glia::cpu {
+
+struct WinogradConv {
+  const float* x = nullptr;  // images of h x w pixels with c channels, dense; outside are zeros
+  int64_t images = 1, h = 1, w = 1, c = 0;
+  int64_t top = 0, left = 0;  // result (p, q) reads rows p - top .. p - top + 2 and columns q - left .. q - left + 2
+  // Filter element (r, s, input channel i, output channel j) at filter[r * f_row + s * f_column + i * f_inner + j * f_outer].
+  const float* filter = nullptr;
+  int64_t f_row = 0, f_column = 0, f_inner = 0, f_outer = 0;
+  float* y = nullptr;  // p x q pixels with k channels, dense
+  int64_t p = 1, q = 1, k = 0;
+  ConvEpilogue epilogue{};
+};
+void run(const WinogradConv& conv);
+
+// dw[k, r, s, c] = sum over images and results of g[p, q, k] x[p - top + r, q - left + s, c], dense KRSC.
+struct WinogradWeights {
+  const float* x = nullptr;
+  int64_t images = 1, h = 1, w = 1, c = 0;
+  int64_t top = 0, left = 0;
+  const float* g = nullptr;  // p x q pixels with k channels, dense
+  int64_t p = 1, q = 1, k = 0;
+  float* dw = nullptr;
+};
+void run(const WinogradWeights& gradient);
+
+// The entries of the convolution's list of algorithms (conv.cpp).
+bool winograd_applicable(const ConvGeometry& g,
+                         ConvPass pass);  // 3x3, stride 1, one group, and precision() allows another order of sums
+bool winograd_pays(const ConvGeometry& g, ConvPass pass);  // by a model of the machine: see the definition
+void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e, float* y);
+void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx);
+void winograd_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw);
+
+}  // namespace glia::cpu
