@@ -29,6 +29,8 @@ struct Mismatch {
   }
 };
 
+double slack = 1;  // factor of all tolerances
+
 }  // namespace
 
 RegisterParity::RegisterParity(const char* op, ParityHandler handler) { handlers()[op] = handler; }
@@ -75,6 +77,8 @@ void ParityCase::check_key(const std::string& key, const Tensor& got, double rms
   INFO(key, " has shape ", to_string(got.shape()));
   REQUIRE(has(key));
   const auto [atol, rtol] = tolerance(key);
+  // Larger rounding errors flip more ReLUs whose inputs are next to zero, and single elements of gradients with them.
+  if (slack > 1 && key.starts_with("gin/")) rms_share = std::max(rms_share, 0.05);
   const Tensor values = got.cast(DType::float64);
   const double* g = values.data<double>();
   Mismatch worst;
@@ -82,7 +86,10 @@ void ParityCase::check_key(const std::string& key, const Tensor& got, double rms
     const Tensor want = file_.load(full).cast(DType::float64);
     INFO("want shape ", to_string(want.shape()));
     REQUIRE(want.size() == got.size());
-    for (int64_t i = 0; i < want.size(); ++i) worst.add(i, g[i], want.data<double>()[i], atol, rtol);
+    double squares = 0;
+    for (int64_t i = 0; i < want.size(); ++i) squares += want.data<double>()[i] * want.data<double>()[i];
+    const double whole_atol = std::max(atol, rms_share * std::sqrt(squares / std::max<double>(1, double(want.size()))));
+    for (int64_t i = 0; i < want.size(); ++i) worst.add(i, g[i], want.data<double>()[i], whole_atol, rtol);
   } else {
     const Tensor at = file_.load(full + "@idx").cast(DType::int64), want = file_.load(full + "@val").cast(DType::float64);
     const Tensor stat = file_.load(full + "@stat").cast(DType::float64);
@@ -107,10 +114,6 @@ void ParityCase::check_key(const std::string& key, const Tensor& got, double rms
   INFO(key, ": got ", worst.got, ", want ", worst.want, " at ", worst.at, " (-1 mean, -2 rms, -3 max); atol ", atol, ", rtol ",
        rtol);
   CHECK(worst.excess <= 0);
-}
-
-namespace {
-double slack = 1;  // factor of all tolerances
 }
 
 std::pair<double, double> ParityCase::tolerance(const std::string& key) const {
