@@ -9,7 +9,9 @@
 #include "data/check_data.h"
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "data/rle.h"
 #include "data/synth.h"
+#include "tensor/parallel.h"
 
 namespace glia {
 namespace {
@@ -62,6 +64,29 @@ void augment_520x704(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(augment_520x704)->Unit(benchmark::kMillisecond);
+
+// One image of 520 x 704 with many instances to 800 x 1083, on one core.
+void detection_520x704(benchmark::State& state) {
+  const SynthImage picture = synth_image({.seed = 1}, 0);
+  std::vector<Instance> instances;
+  const std::vector<Rle> masks = masks_of_labels(picture.labels);
+  for (int64_t i = 0; i < state.range(0); ++i) {
+    Instance& instance = instances.emplace_back();
+    instance.mask = masks[static_cast<size_t>(i) % masks.size()];
+    instance.box = bounding_box(instance.mask);
+  }
+  const DetectionAugment augment{.short_edge = {800}, .max_size = 1333, .hflip = true, .brightness = .1, .contrast = .1};
+  const SerialRegion serial;
+  int64_t epoch = 0;
+  for (auto _ : state) {
+    Tensor image = picture.image;
+    std::vector<Instance> augmented = instances;
+    augment_detection(image, augmented, augment, 1, epoch++, 0);
+    benchmark::DoNotOptimize(augmented.data());
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(detection_520x704)->ArgNames({"instances"})->Arg(500)->Arg(5000)->Unit(benchmark::kMillisecond);
 
 void read_520x704(benchmark::State& state) {
   const Dataset dataset = open_dataset(data_folder());

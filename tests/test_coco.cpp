@@ -133,6 +133,10 @@ TEST_CASE("coco: entries by key instead of lists, as some copies of LIVECell hav
     REQUIRE(d.samples[0].instances.size() == 2);
     CHECK(d.samples[0].instances[1].box == Box{6, 5, 2, 2});
   }
+  write_file(folder / "c.json",
+             "{" + images + "," + categories + R"(, "annotations": {"5": {"image_id": 11, "category_id": 1}}})");
+  Faults faults;
+  CHECK_THROWS_WITH_AS(read_coco(folder / "c.json", faults), doctest::Contains("annotation [0]: image id '11'"), DataError);
 }
 
 TEST_CASE("coco: limits hold at limit + 1 and not at the limit") {

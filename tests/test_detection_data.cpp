@@ -274,6 +274,24 @@ TEST_CASE("detection: an image smaller than the window is taken whole") {
   CHECK(same(e.instances, before.instances));
 }
 
+TEST_CASE("detection: whether a mask reaches into a window, at its edges") {
+  Tensor mask = Tensor::zeros({8, 10}, DType::uint8);
+  for (const int64_t at : {3 * 10 + 4, 4 * 10 + 4, 3 * 10 + 5}) mask.data<uint8_t>()[at] = 1;  // rows 3..4, columns 4..5
+  const Rle rle = encode_mask(mask);
+  for (int64_t top = 0; top < 8; ++top) {
+    for (int64_t left = 0; left < 10; ++left) {
+      for (int64_t height = 1; top + height <= 8; ++height) {
+        for (int64_t width = 1; left + width <= 10; ++width) {
+          bool expected = false;
+          for (int64_t y = top; y < top + height; ++y)
+            for (int64_t x = left; x < left + width; ++x) expected |= mask.data<uint8_t>()[y * 10 + x] != 0;
+          CHECK(reaches_into(rle, top, left, height, width) == expected);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("detection: windows without an instance are drawn again, a bounded number of times") {
   const int64_t height = 200, width = 200;
   const std::vector<Instance> one{disc(100, 100, 12, height, width)};
@@ -446,6 +464,14 @@ TEST_CASE("loader, endless: the same batches with any workers and from any step;
       CHECK(o.groups[size_t(expected[i].examples[j].index)] == o.groups[size_t(expected[i].examples[0].index)]);
     }
   }
+  for (const auto& [number, drawn] : {std::pair{1, simulation[1][0]}, {12, simulation[12][2]}}) {
+    Example e = overlapping_example(drawn.index);
+    augment_detection(e.image, e.instances, *o.detection, 7, drawn.epoch, drawn.index);
+    const Example& got = expected[size_t(number)].examples[number == 1 ? 0 : 2];
+    CHECK(same(got.image, e.image));
+    CHECK(same(got.instances, e.instances));
+  }
+  CHECK(simulation[12][2].epoch > 0);
   const auto check_same = [&](const std::vector<Batch>& batches, size_t start) {
     for (size_t i = 0; i < batches.size(); ++i) {
       for (size_t j = 0; j < 3; ++j) {
