@@ -1,7 +1,9 @@
-// The table of docs/benchmarks.md: hand-written convolutions against oneDNN's, interleaved, so that a busy moment hits both.
+// Tables of docs/benchmarks.md: hand-written convolutions against oneDNN's, and Winograd's against the implicit GEMM. Both sides of a
+// comparison are interleaved, so that a busy moment hits both.
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -104,6 +106,68 @@ int print_conv_table(const std::string& only, int rounds) {
   fmt::print("| geometric mean |");
   for (const double sum : logs) fmt::print(" | | {:.2f} |", std::exp(sum / std::max(1, shapes)));
   fmt::print("\n");
+  return 0;
+}
+
+namespace {
+
+const cpu::ConvAlgorithm& algorithm(const char* name) {
+  const auto list = cpu::conv_algorithms();
+  return *std::find_if(list.begin(), list.end(), [&](const auto& a) { return std::string(a.name) == name; });
+}
+
+// Seconds of the run by each of the two, medians of interleaved rounds.
+std::array<double, 2> seconds_by(ConvRun& run, const std::array<const cpu::ConvAlgorithm*, 2>& algorithms, int rounds) {
+  std::array<std::vector<double>, 2> times;
+  for (int r = -1; r < rounds; ++r)
+    for (size_t i = 0; i < 2; ++i) {
+      cpu::force_conv_algorithm(algorithms[i]);
+      const double seconds = seconds_of(run, KernelChoice::hand);
+      if (r >= 0) times[i].push_back(seconds);
+    }
+  cpu::force_conv_algorithm(nullptr);
+  return {median(times[0]), median(times[1])};
+}
+
+}  // namespace
+
+int print_conv_choices(const std::string& only, int rounds) {
+  const std::array<const cpu::ConvAlgorithm*, 2> algorithms{&algorithm("winograd"), &algorithm("implicit_gemm")};
+  std::vector<ConvShape> shapes = conv_shapes();
+  for (const auto& [n, c, size] : {std::array<int64_t, 3>{5, 16, 256},
+                                   {5, 32, 128},
+                                   {5, 64, 64},
+                                   {1, 16, 64},
+                                   {1, 64, 16},
+                                   {1, 256, 13},
+                                   {1, 256, 8},
+                                   {2, 512, 8}})
+    shapes.push_back({fmt::format("small {0}>{0} {1} b{2}", c, size, n), n, c, size, size, c, 3, 1, 1});
+  fmt::print(
+      "GF/s of Winograd's algorithm and of the implicit GEMM, and their ratio; * where the model of the cost picks the "
+      "slower.\n\n");
+  fmt::print("| shape | forward | | data gradient | | weight gradient | |\n|---|---|---|---|---|---|---|\n");
+  int wrong = 0, choices = 0;
+  double lost = 0;
+  for (const ConvShape& shape : shapes) {
+    ConvGeometry g;
+    if (shape.name.find(only) == std::string::npos || shape.size != 3 || shape.stride != 1) continue;
+    fmt::print("| {} |", shape.name);
+    for (const ConvWork work : {ConvWork::forward, ConvWork::data_gradient, ConvWork::weight_gradient}) {
+      ConvRun run(shape, work);
+      g = geometry(run.op, run.x, run.w, run.y);
+      const auto [winograd, direct] = seconds_by(run, algorithms, rounds);
+      const bool picked = algorithms[0]->pays(g, static_cast<ConvPass>(work)), slower = picked != (winograd < direct);
+      ++choices;
+      wrong += slower;
+      if (slower) lost = std::max(lost, std::max(winograd, direct) / std::min(winograd, direct) - 1);
+      fmt::print(" {:.0f}, {:.0f} | {:.2f}{} |", run.flops() / winograd / 1e9, run.flops() / direct / 1e9, direct / winograd,
+                 slower ? " *" : "");
+    }
+    fmt::print("\n");
+    std::fflush(stdout);
+  }
+  fmt::print("\n{} of {} choices are not the faster one, by at most {:.0f} %.\n", wrong, choices, 100 * lost);
   return 0;
 }
 

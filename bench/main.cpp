@@ -1,17 +1,23 @@
 // glia_bench: Google Benchmark over the kernels, or
 //   glia_bench --conv-table [TEXT [ROUNDS [THREADS]]]   the convolutions against oneDNN's as a table; TEXT: only shapes whose name
 //                                                       contains it ("": all)
+//   glia_bench --conv-choices [TEXT [ROUNDS [THREADS]]] Winograd's algorithm against the implicit GEMM, and which one is chosen
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "bench/conv_shapes.h"
 #include "bench/run.h"
 #include "tensor/parallel.h"
 
 int main(int argc, char** argv) {
-  if (argc >= 2 && std::strcmp(argv[1], "--conv-table") == 0) {
+  using Table = int(const std::string& only, int rounds);
+  const std::pair<const char*, Table*> tables[] = {{"--conv-table", glia::bench::print_conv_table},
+                                                   {"--conv-choices", glia::bench::print_conv_choices}};
+  for (const auto& [option, print] : tables) {
+    if (argc < 2 || std::strcmp(argv[1], option) != 0) continue;
     if (argc > 4) glia::set_num_threads(std::atoi(argv[4]));
-    return glia::bench::print_conv_table(argc > 2 ? argv[2] : "", argc > 3 ? std::atoi(argv[3]) : 5);
+    return print(argc > 2 ? argv[2] : "", argc > 3 ? std::atoi(argv[3]) : 5);
   }
   return glia::bench::run_benchmarks({argv + 1, argv + argc});
 }
