@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "apps/comparison.h"
 #include "autograd/tape.h"
 #include "data/atomic_file.h"
 #include "data/draw.h"
@@ -233,11 +234,7 @@ void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t coun
     const Sample& sample = dataset.samples[i];
     const Tensor image = read_pixels(sample);
     const Prediction prediction = segmenter.predict(image);
-    const Overlaps overlap = overlaps(sample.instances, prediction.instances);
-    const Matching matching = match(overlap, 50);
-    panels.push_back({overlay(image, sample.instances), fmt::format("{}: truth, {} cells", sample.id, sample.instances.size())});
-    panels.push_back({overlay_matches(image, sample.instances, prediction.instances, matching.prediction_of, matching.truth_of),
-                      fmt::format("found, mAP {:.3f}", kaggle_score(overlap).map_iou())});
+    for (Panel& panel : truth_beside_prediction(sample, prediction.instances, image)) panels.push_back(std::move(panel));
   }
   if (panels.empty()) return;
   std::filesystem::create_directories(file.parent_path());

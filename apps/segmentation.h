@@ -73,9 +73,6 @@ std::vector<std::string> metric_names(const Segmenter& segmenter);
 // Metrics of the segmenter over the first `limit` (0: all) samples: loss, dice, map_iou, ... Empty when a signal asked to stop.
 std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit);
 
-// What the colours of overlay_matches mean, for titles.
-inline constexpr const char* matches_legend = "found: green right, red wrong, blue missed";
-
 // Truth beside prediction for the first `count` samples, matches in colours -> one PNG.
 void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file,
                       const std::string& title);

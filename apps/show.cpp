@@ -6,10 +6,10 @@
 #include <memory>
 
 #include "apps/cli.h"
+#include "apps/comparison.h"
 #include "apps/segmentation.h"
 #include "data/coco_json.h"
 #include "data/draw.h"
-#include "train/metrics.h"
 
 namespace glia {
 namespace {
@@ -21,6 +21,7 @@ struct Options {
   DataOptions data;
   std::string path, images, out;
   int64_t limit = 0, mosaic = 12;
+  bool scores = false;
 };
 
 bool has_instances(const Dataset& dataset) {
@@ -71,20 +72,17 @@ int run(const Options& options) {
     const Sample& truth = pair.truth.samples[i];
     const Tensor image = read_pixels(truth);
     const auto& shown = pair.predictions ? pair.predictions->samples[i].instances : truth.instances;
-    std::vector<Panel> row;
-    row.reserve(2);
-    row.push_back({both ? overlay(image, truth.instances) : to_picture(image), both ? truth.id + ": truth" : truth.id});
+    std::array<Panel, 2> row;
     if (both) {
-      const Overlaps overlap = overlaps(truth.instances, shown);
-      const Matching matching = match(overlap, 50);
-      row.push_back({overlay_matches(image, truth.instances, shown, matching.prediction_of, matching.truth_of),
-                     fmt::format("found, mAP {:.3f}", kaggle_score(overlap).map_iou())});
+      row = truth_beside_prediction(truth, shown, image, options.scores);
     } else {
-      row.push_back({overlay(image, shown), fmt::format("{} cell{}", shown.size(), shown.size() == 1 ? "" : "s")});
+      row[0] = {to_picture(image), truth.id};
+      row[1] = {overlay(image, shown), fmt::format("{} cell{}", shown.size(), shown.size() == 1 ? "" : "s")};
+      if (options.scores && pair.predictions) draw_scores(row[1].picture, shown);
     }
     write_png(out / (truth.id + ".png"), mosaic(row, {.columns = 2,
-                                                      .panel_height = std::max<int64_t>(image.dim(0), 256),
-                                                      .panel_width = std::max<int64_t>(image.dim(1), 256),
+                                                      .panel_height = std::max<int64_t>(row[1].picture.dim(0), 256),
+                                                      .panel_width = std::max<int64_t>(row[1].picture.dim(1), 256),
                                                       .title = title}));
     if (static_cast<int64_t>(panels.size()) < 2 * options.mosaic)
       for (const Panel& panel : row) panels.push_back(panel);
@@ -109,6 +107,7 @@ Command show_command() {
                 a.option("--images", &options->images, "the images (or data set) that PATH was predicted for");
                 a.option("--out", &options->out, "the folder to write to", true);
                 a.option("--limit", &options->limit, "most images to draw; 0: all");
+                a.flag("--scores", &options->scores, "write each prediction's score on it");
                 a.option("--mosaic", &options->mosaic, "images in mosaic.png");
                 options->data.declare(a, false);
                 options->common.declare(a);

@@ -174,7 +174,7 @@ void evaluate_20_images(benchmark::State& state) {
       data->samples.push_back(s);
     }
   }
-  for (auto _ : state) benchmark::DoNotOptimize(evaluate(truth, predicted, {.max_detections = {10, 100, 1000}}));
+  for (auto _ : state) benchmark::DoNotOptimize(evaluate(truth, predicted, {.protocol = {.max_detections = {10, 100, 1000}}}));
 }
 BENCHMARK(evaluate_20_images)->Unit(benchmark::kMillisecond);
 

@@ -1,5 +1,7 @@
 #include "data/draw.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -196,6 +198,22 @@ Tensor overlay_matches(const Tensor& image, std::span<const Instance> truth, std
     draw_mask(picture, zoomed(predictions[i].mask, zoom), truth_of[i] < 0 ? colors::false_positive : colors::true_positive,
               style);
   return picture;
+}
+
+void draw_scores(const Tensor& picture, std::span<const Instance> instances) {
+  check_picture(picture, "draw_scores");
+  for (const Instance& i : instances) {
+    const Box box = bounding_box(i.mask);
+    if (box[2] == 0) continue;
+    const double zoom = double(picture.dim(1)) / double(i.mask.width);
+    std::string text = fmt::format("{:.2f}", i.score);
+    if (text.starts_with("0.")) text.erase(0, 1);
+    const TextSize size = text_size(text);
+    const auto x = std::lround(zoom * (box[0] + box[2] / 2) - double(size.width) / 2),
+               y = std::lround(zoom * (box[1] + box[3] / 2) - double(size.height) / 2);
+    fill_rectangle(picture, x - 1, y - 1, size.width + 2, glyph_ascent + 2, colors::black, 0.55);
+    draw_text(picture, x, y, text, colors::white);
+  }
 }
 
 Tensor color_labels(const Tensor& labels) {

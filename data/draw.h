@@ -56,6 +56,9 @@ Tensor overlay_matches(const Tensor& image, std::span<const Instance> truth, std
                        std::span<const int32_t> prediction_of, std::span<const int32_t> truth_of,
                        const OutlineStyle& style = {.fill = 0.15}, int zoom = 1);
 
+// Each instance's score, such as ".87", on the middle of its box. The picture may be the image enlarged.
+void draw_scores(const Tensor& picture, std::span<const Instance> instances);
+
 // A label map (H, W) int32 in distinct colours on black.
 Tensor color_labels(const Tensor& labels);
 

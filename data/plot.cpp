@@ -182,7 +182,9 @@ struct Axis {
   double place(double v) const { return ((log ? std::log10(v) : v) - low) / (high - low); }
 };
 
-Axis make_axis(const std::vector<Series>& series, bool is_y, bool log, int wanted) {
+using Range = std::optional<std::array<double, 2>>;
+
+Axis make_axis(const std::vector<Series>& series, bool is_y, bool log, int wanted, const Range& fixed) {
   Axis axis;
   axis.log = log;
   double low = std::numeric_limits<double>::infinity(), high = -low;
@@ -200,7 +202,10 @@ Axis make_axis(const std::vector<Series>& series, bool is_y, bool log, int wante
     low -= room;
     high += room;
   }
-  if (is_y) {
+  if (fixed) {
+    low = log ? std::log10((*fixed)[0]) : (*fixed)[0];
+    high = log ? std::log10((*fixed)[1]) : (*fixed)[1];
+  } else if (is_y) {
     // A quantity from 0 keeps 0 in view when it comes close to it.
     const bool from_zero = !log && low >= 0 && low < 0.4 * high;
     const double room = (high - low) * 0.05;
@@ -275,73 +280,119 @@ std::vector<Polyline> stretches(const std::vector<double>& x, const std::vector<
   return lines;
 }
 
-void draw_plot(const Plot& plot, Canvas& canvas) {
-  const double width = plot.width, height = plot.height;
-  const Axis y = make_axis(plot.series, true, plot.log_y, std::max(3, plot.height / 80));
-  const Axis x = make_axis(plot.series, false, false, std::max(3, plot.width / 130));
-  double label_width = 0;
-  for (const auto& [at, text] : y.ticks) label_width = std::max(label_width, canvas.text_width(text, false));
-  const double left = 20 + label_width + (plot.y_label.empty() ? 0 : 28), right = width - 28;
-  const double top = plot.title.empty() ? 20 : 52, bottom = height - (plot.x_label.empty() ? 40 : 66);
-  const double w = right - left, h = bottom - top;
-  if (!plot.title.empty()) canvas.text({left, 26}, Align::left, plot.title, ink, true);
-  for (const auto& [at, text] : y.ticks) {
-    const double py = bottom - at * h;
-    canvas.rectangle(left, py - .5, w, 1, grid);
-    canvas.text({left - 8, py}, Align::right, text, faint_ink, false);
-  }
-  for (const auto& [at, text] : x.ticks) {
-    const double px = left + at * w;
-    canvas.rectangle(px - .5, bottom, 1, 5, faint_ink);
-    canvas.text({px, bottom + 18}, Align::middle, text, faint_ink, false);
-  }
-  canvas.rectangle(left, bottom - .5, w, 1, faint_ink);
-  if (!plot.x_label.empty()) canvas.text({left + w / 2, height - 18}, Align::middle, plot.x_label, ink, false);
-  if (!plot.y_label.empty()) canvas.vertical_text({16, top + h / 2}, plot.y_label, ink);
+// Where the data are drawn: pixels of the canvas.
+struct Area {
+  double left, top, right, bottom;
+  double width() const { return right - left; }
+  double height() const { return bottom - top; }
+};
 
-  const bool crowded = plot.series.size() > palette.size();
-  const auto color = [&](size_t i) { return crowded ? distinct_color(int64_t(i)) : palette[i]; };
-  for (size_t i = 0; i < plot.series.size(); ++i) {
-    const Series& s = plot.series[i];
-    const bool smooth = s.smoothing > 0;
-    if (smooth)
-      for (const Polyline& line : stretches(s.x, s.y, x, y, left, top, w, h)) canvas.polyline(line, paled(color(i), .3), 1);
-    for (const Polyline& line : stretches(s.x, smooth ? smoothed(s.y, s.smoothing) : s.y, x, y, left, top, w, h)) {
-      if (line.size() > 1) canvas.polyline(line, color(i), 2.2);
-      if (s.markers || line.size() == 1)
-        for (const Point& p : line) canvas.dot(p, 3.5, color(i));
-    }
-  }
-  // The legend stands where the fewest points are: right or left, above or below.
-  double legend = 0;
+struct Legend {
+  static constexpr double line_height = 22;
+  double x = 0, y = 0, width = 0, height = 0;  // width 0: none
+};
+
+Legend measured_legend(const Plot& plot, const Canvas& canvas) {
+  Legend legend;
   int named = 0;
   for (const Series& s : plot.series) {
-    legend = std::max(legend, s.name.empty() ? 0 : canvas.text_width(s.name, false) + 36);
-    named += !s.name.empty();
+    if (s.name.empty()) continue;
+    ++named;
+    legend.width = std::max(legend.width, canvas.text_width(s.name, false) + 48);
   }
-  if (!named) return;
-  const double line_height = 22, legend_height = named * line_height + 10;
-  double best_x = 0, best_y = 0;
-  int64_t fewest = std::numeric_limits<int64_t>::max();
+  legend.height = named * Legend::line_height + 10;
+  return legend;
+}
+
+// Puts the legend into a corner of the area where no line passes; false where there is none.
+bool place_in_corner(Legend& legend, const Plot& plot, const Area& area, const Axis& x, const Axis& y) {
+  std::vector<Polyline> lines;
+  for (const Series& s : plot.series)
+    for (Polyline& line : stretches(s.x, s.y, x, y, area.left, area.top, area.width(), area.height()))
+      lines.push_back(std::move(line));
+  constexpr double room = 6, step = 3;  // pixels
+  const auto inside = [&](double px, double py) {
+    return px > legend.x - room && px < legend.x + legend.width + room && py > legend.y - room &&
+           py < legend.y + legend.height + room;
+  };
   for (const bool below : {false, true}) {
     for (const bool at_left : {false, true}) {
-      const double px = at_left ? left + 14 : right - legend - 22, py = below ? bottom - legend_height - 12 : top + 8;
-      int64_t covered = 0;
-      for (const Series& s : plot.series)
-        for (const Polyline& line : stretches(s.x, s.y, x, y, left, top, w, h))
-          covered += std::count_if(line.begin(), line.end(), [&](const Point& p) {
-            return p.x > px - 6 && p.x < px + legend + 16 && p.y > py - 6 && p.y < py + legend_height + 6;
-          });
-      if (covered < fewest) fewest = covered, best_x = px, best_y = py;
+      legend.x = at_left ? area.left + 14 : area.right - legend.width - 10;
+      legend.y = below ? area.bottom - legend.height - 12 : area.top + 8;
+      bool crossed = false;
+      for (const Polyline& line : lines) {
+        for (size_t i = 0; i < line.size() && !crossed; ++i) {
+          const Point a = line[i], b = line[std::min(i + 1, line.size() - 1)];
+          const int parts = 1 + int(std::hypot(b.x - a.x, b.y - a.y) / step);
+          for (int k = 0; k < parts; ++k)
+            crossed = crossed || inside(a.x + (b.x - a.x) * k / parts, a.y + (b.y - a.y) * k / parts);
+        }
+      }
+      if (!crossed) return true;
     }
   }
-  canvas.rectangle(best_x, best_y, legend + 12, legend_height, paper);
-  double py = best_y + 5 + line_height / 2;
+  return false;
+}
+
+void draw_axes(const Plot& plot, Canvas& canvas, const Area& area, const Axis& x, const Axis& y) {
+  for (const auto& [at, text] : y.ticks) {
+    const double py = area.bottom - at * area.height();
+    canvas.rectangle(area.left, py - .5, area.width(), 1, grid);
+    canvas.text({area.left - 8, py}, Align::right, text, faint_ink, false);
+  }
+  for (const auto& [at, text] : x.ticks) {
+    const double px = area.left + at * area.width();
+    canvas.rectangle(px - .5, area.bottom, 1, 5, faint_ink);
+    canvas.text({px, area.bottom + 18}, Align::middle, text, faint_ink, false);
+  }
+  canvas.rectangle(area.left, area.bottom - .5, area.width(), 1, faint_ink);
+  if (!plot.title.empty()) canvas.text({area.left, 26}, Align::left, plot.title, ink, true);
+  if (!plot.x_label.empty())
+    canvas.text({area.left + area.width() / 2, plot.height - 18.}, Align::middle, plot.x_label, ink, false);
+  if (!plot.y_label.empty()) canvas.vertical_text({16, area.top + area.height() / 2}, plot.y_label, ink);
+}
+
+void draw_series(const Series& s, Color color, Canvas& canvas, const Area& area, const Axis& x, const Axis& y) {
+  const auto lines_of = [&](const std::vector<double>& values) {
+    return stretches(s.x, values, x, y, area.left, area.top, area.width(), area.height());
+  };
+  const bool smooth = s.smoothing > 0;
+  if (smooth)
+    for (const Polyline& line : lines_of(s.y)) canvas.polyline(line, paled(color, .3), 1);
+  for (const Polyline& line : lines_of(smooth ? smoothed(s.y, s.smoothing) : s.y)) {
+    if (line.size() > 1) canvas.polyline(line, color, 2.2);
+    if (s.markers || line.size() == 1)
+      for (const Point& p : line) canvas.dot(p, 3.5, color);
+  }
+}
+
+// The legend stands in a corner that is free, else beside the axes.
+void draw_plot(const Plot& plot, Canvas& canvas) {
+  const Axis y = make_axis(plot.series, true, plot.log_y, std::max(3, plot.height / 80), plot.y_range);
+  const Axis x = make_axis(plot.series, false, false, std::max(3, plot.width / 130), plot.x_range);
+  double label_width = 0, last_label = 0;
+  for (const auto& [at, text] : y.ticks) label_width = std::max(label_width, canvas.text_width(text, false));
+  if (!x.ticks.empty()) last_label = canvas.text_width(x.ticks.back().second, false);
+  Area area{20 + label_width + (plot.y_label.empty() ? 0 : 28), plot.title.empty() ? 20. : 52.,
+            plot.width - std::max(28., last_label / 2 + 4), plot.height - (plot.x_label.empty() ? 40. : 66.)};
+  Legend legend = measured_legend(plot, canvas);
+  if (legend.width > 0 && !place_in_corner(legend, plot, area, x, y)) {
+    area.right = plot.width - legend.width - 24;
+    legend.x = area.right + 16;
+    legend.y = area.top;
+  }
+  draw_axes(plot, canvas, area, x, y);
+  const bool crowded = plot.series.size() > palette.size();
+  const auto color = [&](size_t i) { return crowded ? distinct_color(int64_t(i)) : palette[i]; };
+  for (size_t i = 0; i < plot.series.size(); ++i) draw_series(plot.series[i], color(i), canvas, area, x, y);
+  if (legend.width == 0) return;
+  canvas.rectangle(legend.x, legend.y, legend.width, legend.height, paper);
+  double py = legend.y + 5 + Legend::line_height / 2;
   for (size_t i = 0; i < plot.series.size(); ++i) {
     if (plot.series[i].name.empty()) continue;
-    canvas.rectangle(best_x + 8, py - 1.5, 20, 3, color(i));
-    canvas.text({best_x + 36, py}, Align::left, plot.series[i].name, ink, false);
-    py += line_height;
+    canvas.rectangle(legend.x + 8, py - 1.5, 20, 3, color(i));
+    canvas.text({legend.x + 36, py}, Align::left, plot.series[i].name, ink, false);
+    py += Legend::line_height;
   }
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 // Line charts: loss curves, a metric against the step. One layout, drawn as SVG text or as a picture.
+#include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,8 @@ struct Plot {
   std::string title{}, x_label{}, y_label{};
   std::vector<Series> series{};
   bool log_y = false;
-  int width = 960, height = 540;  // pixels
+  std::optional<std::array<double, 2>> x_range{}, y_range{};  // of the axes; absent: what the series need
+  int width = 960, height = 540;                              // pixels
 };
 
 std::string plot_svg(const Plot& plot);

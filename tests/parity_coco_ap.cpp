@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <list>
 #include <map>
 
 #include "data/polygon.h"
@@ -43,6 +44,7 @@ Rle segmentation(const rapidjson::Value& v, int64_t h, int64_t w) {
 Box box_of(const rapidjson::Value& v) { return {v[0].GetDouble(), v[1].GetDouble(), v[2].GetDouble(), v[3].GetDouble()}; }
 
 struct Set {
+  std::list<Rle> masks;  // what the images point to
   std::vector<CocoImage> images;
   int categories = 0;
 };
@@ -63,15 +65,16 @@ Set load(const std::filesystem::path& folder, const std::string& number, IouKind
   set.categories = int(gt["categories"].Size());
   for (const auto& a : gt["annotations"].GetArray()) {
     const Place& at = places.at(a["image_id"].GetInt64());
-    set.images[at.index].truth.push_back({segmentation(a["segmentation"], at.height, at.width), box_of(a["bbox"]),
-                                          a["category_id"].GetInt() - 1, a["iscrowd"].GetInt() != 0, a["area"].GetDouble()});
+    set.masks.push_back(segmentation(a["segmentation"], at.height, at.width));
+    set.images[at.index].truth.push_back({&set.masks.back(), box_of(a["bbox"]), a["category_id"].GetInt() - 1,
+                                          a["iscrowd"].GetInt() != 0, a["area"].GetDouble()});
   }
   for (const auto& d : dt.GetArray()) {
     const Place& at = places.at(d["image_id"].GetInt64());
-    CocoDetection x{segmentation(d["segmentation"], at.height, at.width), box_of(d["bbox"]), d["category_id"].GetInt() - 1,
-                    d["score"].GetDouble(), 0};
-    x.area = kind == IouKind::segm ? double(area(x.mask)) : x.box[2] * x.box[3];
-    set.images[at.index].detections.push_back(std::move(x));
+    set.masks.push_back(segmentation(d["segmentation"], at.height, at.width));
+    CocoDetection x{&set.masks.back(), box_of(d["bbox"]), d["category_id"].GetInt() - 1, d["score"].GetDouble(), 0};
+    x.area = kind == IouKind::segm ? double(area(*x.mask)) : x.box[2] * x.box[3];
+    set.images[at.index].detections.push_back(x);
   }
   return set;
 }
@@ -92,7 +95,7 @@ TEST_CASE("parity: COCO AP and AR of the sets in coco_ap") {
     for (const auto& [kind, name] : {std::pair{IouKind::bbox, "bbox"}, {IouKind::segm, "segm"}}) {
       INFO("set ", number, " ", name);
       const Set set = load(folder, number, kind);
-      const CocoSummary s = CocoEvaluator(set.images, set.categories, kind, limits).summary();
+      const CocoSummary s = CocoEvaluator(set.images, set.categories, kind, {.max_detections = limits}).summary();
       const double got[12] = {s.ap, s.ap50, s.ap75, s.aps, s.apm, s.apl, s.ar1, s.ar10, s.ar100, s.ars, s.arm, s.arl};
       for (unsigned i = 0; i < 12; ++i) {
         INFO("number ", i);

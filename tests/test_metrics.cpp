@@ -221,7 +221,7 @@ TEST_CASE("evaluate: predictions that don't belong to the truth") {
   CHECK_THROWS_WITH_AS(
       evaluate(truth, dataset({"cell"}, {sample("a", {small})})),
       "evaluate: image 'a' has 120 x 220 pixels (height x width), a predicted mask 60 x 110 (resized predictions?)", DataError);
-  CHECK_THROWS_AS(evaluate(truth, truth, {.max_detections = {10, 1, 100}}), UsageError);
+  CHECK_THROWS_AS(evaluate(truth, truth, {.protocol = {.max_detections = {10, 1, 100}}}), UsageError);
   CHECK(evaluate(truth, truth).segm.ap == doctest::Approx(1));
 }
 

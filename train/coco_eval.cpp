@@ -1,49 +1,68 @@
 #include "train/coco_eval.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "data/rle.h"
+#include "data/rle_overlaps.h"
 #include "tensor/parallel.h"
 
 namespace glia {
 namespace {
 
-constexpr int T = CocoEvaluator::thresholds;
-constexpr std::array<std::pair<double, double>, CocoEvaluator::areas> area_ranges{
-    {{0, 1e10}, {0, 32. * 32}, {32. * 32, 96. * 96}, {96. * 96, 1e10}}};
+constexpr int T = CocoEvaluator::thresholds, R = CocoCurves::recall_levels;
 
 // The doubles of numpy.linspace(.5, .95, 10) and linspace(0, 1, 101).
 double iou_threshold(int i) { return i == T - 1 ? .95 : i * ((.95 - .5) / (T - 1)) + .5; }
-double recall_level(int i) { return i == 100 ? 1. : i * .01; }
+double recall_level(int i) { return i == R - 1 ? 1. : i * .01; }
 
+// By detection, the objects whose IoU reaches the lowest threshold, in the order of `truth`: the others can't change a match.
 struct Candidate {
   size_t truth;
   double iou;
 };
-
-bool apart(const Box& a, const Box& b) {
-  return a[0] + a[2] <= b[0] || b[0] + b[2] <= a[0] || a[1] + a[3] <= b[1] || b[1] + b[3] <= a[1];
-}
-
-// By detection, the objects whose IoU reaches the lowest threshold, in the order of `truth`: the others can't change a match.
-std::vector<std::vector<Candidate>> candidates(std::span<const CocoTruth* const> truth,
-                                               std::span<const CocoDetection* const> detections, IouKind kind) {
-  std::vector<std::vector<Candidate>> result(detections.size());
-  std::vector<Box> boxes;
-  for (const CocoTruth* t : truth) boxes.push_back(kind == IouKind::segm ? bounding_box(t->mask) : t->box);
-  for (size_t d = 0; d < detections.size(); ++d) {
-    const Box box = kind == IouKind::segm ? bounding_box(detections[d]->mask) : detections[d]->box;
-    for (size_t t = 0; t < truth.size(); ++t) {
-      if (apart(box, boxes[t])) continue;
-      const bool crowd = truth[t]->crowd;
-      const double value = kind == IouKind::segm ? iou(detections[d]->mask, truth[t]->mask, crowd) : iou(box, boxes[t], crowd);
-      if (value >= iou_threshold(0)) result[d].push_back({t, value});
+class Candidates {
+ public:
+  Candidates(std::span<const CocoTruth* const> truth, std::span<const CocoDetection* const> detections, IouKind kind) {
+    first_.reserve(detections.size() + 1);
+    if (kind == IouKind::segm) {
+      of_masks(truth, detections);
+    } else {
+      of_boxes(truth, detections);
     }
+    while (first_.size() <= detections.size()) first_.push_back(list_.size());
   }
-  return result;
-}
+  std::span<const Candidate> of(size_t detection) const {
+    return std::span(list_).subspan(first_[detection], first_[detection + 1] - first_[detection]);
+  }
+
+ private:
+  void of_masks(std::span<const CocoTruth* const> truth, std::span<const CocoDetection* const> detections) {
+    MaskList t, d;
+    std::vector<int64_t> t_area, d_area;
+    for (const CocoTruth* x : truth) t.push_back(x->mask), t_area.push_back(area(*x->mask));
+    for (const CocoDetection* x : detections) d.push_back(x->mask), d_area.push_back(area(*x->mask));
+    for_each_overlap(d, t, [&](size_t i, size_t j, int64_t pixels) {
+      add(i, j, double(pixels) / double(truth[j]->crowd ? d_area[i] : d_area[i] + t_area[j] - pixels));
+    });
+  }
+  void of_boxes(std::span<const CocoTruth* const> truth, std::span<const CocoDetection* const> detections) {
+    std::vector<Box> t, d;
+    for (const CocoTruth* x : truth) t.push_back(x->box);
+    for (const CocoDetection* x : detections) d.push_back(x->box);
+    for_each_overlap(d, t, [&](size_t i, size_t j) { add(i, j, iou(d[i], t[j], truth[j]->crowd)); });
+  }
+  void add(size_t detection, size_t truth, double iou) {
+    if (iou < iou_threshold(0)) return;
+    while (first_.size() <= detection) first_.push_back(list_.size());
+    list_.push_back({truth, iou});
+  }
+
+  std::vector<Candidate> list_;
+  std::vector<size_t> first_;  // by detection; one more at the end
+};
 
 struct Mean {
   double sum = 0;
@@ -52,12 +71,36 @@ struct Mean {
   double value() const { return n ? sum / double(n) : -1; }
 };
 
+// Precision at the recall levels, from the right never falling, and the recall of all entries together, at threshold t.
+template <class Entry>
+double precision_by_recall(const std::vector<Entry>& entries, int64_t positives, int t, std::array<double, R>& precision) {
+  thread_local std::vector<double> recalls, precisions;
+  recalls.clear();
+  precisions.clear();
+  double tp = 0, fp = 0;
+  for (const Entry& e : entries) {
+    if (!(e.ignored >> t & 1)) (e.matched >> t & 1 ? tp : fp) += 1;
+    recalls.push_back(tp / double(positives));
+    precisions.push_back(tp / (tp + fp + std::numeric_limits<double>::epsilon()));
+  }
+  for (size_t i = precisions.size(); i-- > 1;) precisions[i - 1] = std::max(precisions[i - 1], precisions[i]);
+  size_t at = 0;
+  for (int r = 0; r < R; ++r) {
+    while (at < recalls.size() && recalls[at] < recall_level(r)) ++at;
+    precision[size_t(r)] = at < precisions.size() ? precisions[at] : 0;
+  }
+  return recalls.empty() ? 0 : recalls.back();
+}
+
+double mean_of(const std::array<double, R>& values) { return std::accumulate(values.begin(), values.end(), 0.) / R; }
+
 }  // namespace
 
-CocoEvaluator::CocoEvaluator(std::span<const CocoImage> images, int num_categories, IouKind kind,
-                             std::array<int, 3> max_detections)
-    : images_(int(images.size())), categories_(num_categories), kind_(kind), limits_(max_detections) {
+CocoEvaluator::CocoEvaluator(std::span<const CocoImage> images, int num_categories, IouKind kind, const CocoProtocol& protocol)
+    : images_(int(images.size())), categories_(num_categories), kind_(kind), protocol_(protocol) {
   matches_.resize(images.size() * size_t(categories_) * areas);
+  all_.resize(images.size());
+  std::iota(all_.begin(), all_.end(), 0);
   parallel_for(images_, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) match_image(images[size_t(i)], size_t(i));
   });
@@ -71,8 +114,11 @@ void CocoEvaluator::match_image(const CocoImage& image, size_t index) {
     return size_t(category);
   };
   for (const CocoTruth& t : image.truth) truth[check(t.category)].push_back(&t);
-  for (const CocoDetection& d : image.detections) detections[check(d.category)].push_back(&d);
-  const auto limit = size_t(*std::max_element(limits_.begin(), limits_.end()));
+  for (const CocoDetection& d : image.detections) {
+    if (!std::isfinite(d.score)) throw DataError("COCO evaluation: a detection of image {} has the score {}", index, d.score);
+    detections[check(d.category)].push_back(&d);
+  }
+  const auto limit = size_t(protocol_.max_detections[2]);
   for (size_t c = 0; c < size_t(categories_); ++c) {
     auto& list = detections[c];
     std::stable_sort(list.begin(), list.end(), [](const auto* a, const auto* b) { return a->score > b->score; });
@@ -86,12 +132,11 @@ void CocoEvaluator::match_image(const CocoImage& image, size_t index) {
 void CocoEvaluator::match_category(std::span<const CocoTruth* const> truth, std::span<const CocoDetection* const> detections,
                                    Matches* results) const {
   if (truth.empty() && detections.empty()) return;
-  const auto near = candidates(truth, detections, kind_);
+  const Candidates near(truth, detections, kind_);
   std::vector<uint8_t> ignore(truth.size()), taken(truth.size());
-  for (int a = 0; a < areas; ++a) {
-    const auto [low, high] = area_ranges[size_t(a)];
+  for (size_t a = 0; a < areas; ++a) {
+    const auto [low, high] = a == 0 ? std::pair{0., 1e10} : protocol_.sizes[a - 1];
     Matches& m = results[a];
-    m.empty = false;
     for (size_t t = 0; t < truth.size(); ++t) {
       ignore[t] = truth[t]->crowd || truth[t]->area < low || truth[t]->area > high;
       m.positives += !ignore[t];
@@ -106,7 +151,7 @@ void CocoEvaluator::match_category(std::span<const CocoTruth* const> truth, std:
         const Candidate* match = nullptr;
         for (const bool ignored : {false, true}) {  // the objects that count first
           if (ignored && match) break;
-          for (const Candidate& c : near[d]) {
+          for (const Candidate& c : near.of(d)) {
             if (bool(ignore[c.truth]) != ignored || (taken[c.truth] && !truth[c.truth]->crowd) || c.iou < best) continue;
             best = c.iou;
             match = &c;
@@ -125,53 +170,39 @@ void CocoEvaluator::match_category(std::span<const CocoTruth* const> truth, std:
   }
 }
 
-CocoSummary CocoEvaluator::summarize(std::span<const int> images, int first_category, int last_category) const {
+void CocoEvaluator::rank(Ranking& ranking, std::span<const int> images, int category, int area, int limit) const {
+  ranking.positives = 0;
+  ranking.entries.clear();
+  for (const int i : images) {
+    const Matches& m = at(i, category, area);
+    ranking.positives += m.positives;
+    for (size_t d = 0; d < std::min(m.scores.size(), size_t(limit)); ++d)
+      ranking.entries.push_back({m.scores[d], m.matched[d], m.ignored[d]});
+  }
+  std::stable_sort(ranking.entries.begin(), ranking.entries.end(),
+                   [](const Entry& x, const Entry& y) { return x.score > y.score; });
+}
+
+CocoSummary CocoEvaluator::summarize(const Selection& of) const {
   // Means over categories and thresholds of the precision (over the recall grid) and of the final recall.
   std::array<Mean, areas> precision, recall;  // by area, at the last limit
   std::array<Mean, 3> recall_at;              // by limit, all areas
   Mean precision_50, precision_75;
-  struct Entry {
-    double score;
-    uint16_t matched, ignored;
-  };
-  std::vector<Entry> entries;
-  std::vector<double> rc, pr;
-  for (int c = first_category; c < last_category; ++c) {
+  Ranking ranking;
+  std::array<double, R> levels{};
+  for (int c = of.first_category; c < of.last_category; ++c) {
     for (int a = 0; a < areas; ++a) {
-      for (size_t l = 0; l < 3; ++l) {
-        if (a > 0 && l < 2) continue;
-        int64_t positives = 0;
-        entries.clear();
-        for (const int i : images) {
-          const Matches& m = at(i, c, a);
-          positives += m.positives;
-          for (size_t d = 0; d < std::min(m.scores.size(), size_t(limits_[l])); ++d)
-            entries.push_back({m.scores[d], m.matched[d], m.ignored[d]});
-        }
-        if (positives == 0) continue;
-        std::stable_sort(entries.begin(), entries.end(), [](const Entry& x, const Entry& y) { return x.score > y.score; });
+      for (size_t l = a > 0 ? 2 : 0; l < 3; ++l) {
+        rank(ranking, of.images, c, a, protocol_.max_detections[l]);
+        if (ranking.positives == 0) continue;
         for (int t = 0; t < T; ++t) {
-          rc.clear();
-          pr.clear();
-          double tp = 0, fp = 0;
-          for (const Entry& e : entries) {
-            if (!(e.ignored >> t & 1)) (e.matched >> t & 1 ? tp : fp) += 1;
-            rc.push_back(tp / double(positives));
-            pr.push_back(tp / (tp + fp + std::numeric_limits<double>::epsilon()));
-          }
-          const double final_recall = rc.empty() ? 0 : rc.back();
+          const double final_recall = precision_by_recall(ranking.entries, ranking.positives, t, levels);
           if (a == 0) recall_at[l].add(final_recall);
           if (l < 2) continue;
           recall[size_t(a)].add(final_recall);
-          for (size_t i = pr.size(); i-- > 1;) pr[i - 1] = std::max(pr[i - 1], pr[i]);
-          double sum = 0;
-          for (int r = 0; r <= 100; ++r) {
-            const auto at = size_t(std::lower_bound(rc.begin(), rc.end(), recall_level(r)) - rc.begin());
-            if (at < pr.size()) sum += pr[at];
-          }
-          precision[size_t(a)].add(sum / 101);
-          if (a == 0 && t == 0) precision_50.add(sum / 101);
-          if (a == 0 && t == 5) precision_75.add(sum / 101);
+          precision[size_t(a)].add(mean_of(levels));
+          if (a == 0 && t == 0) precision_50.add(mean_of(levels));
+          if (a == 0 && t == 5) precision_75.add(mean_of(levels));
         }
       }
     }
@@ -181,18 +212,67 @@ CocoSummary CocoEvaluator::summarize(std::span<const int> images, int first_cate
           recall_at[2].value(), recall[1].value(),    recall[2].value(),    recall[3].value()};
 }
 
-CocoSummary CocoEvaluator::summary() const {
-  std::vector<int> all(static_cast<size_t>(images_));
-  std::iota(all.begin(), all.end(), 0);
-  return summarize(all, 0, categories_);
+CocoSummary CocoEvaluator::summary() const { return summarize({all_, 0, categories_}); }
+CocoSummary CocoEvaluator::of_category(int category) const { return summarize({all_, category, category + 1}); }
+CocoSummary CocoEvaluator::of_images(std::span<const int> images) const { return summarize({images, 0, categories_}); }
+
+CocoCurves CocoEvaluator::draw(const Selection& of) const {
+  CocoCurves curves;
+  Ranking ranking, pooled;
+  std::array<double, R> levels{};
+  int counted = 0;
+  for (int c = of.first_category; c < of.last_category; ++c) {
+    rank(ranking, of.images, c, 0, protocol_.max_detections[2]);
+    pooled.positives += ranking.positives;
+    pooled.entries.insert(pooled.entries.end(), ranking.entries.begin(), ranking.entries.end());
+    if (ranking.positives == 0) continue;
+    ++counted;
+    for (auto* curve : {&curves.precision_50, &curves.precision_75, &curves.precision_mean}) curve->resize(R);
+    for (int t = 0; t < T; ++t) {
+      precision_by_recall(ranking.entries, ranking.positives, t, levels);
+      for (size_t r = 0; r < size_t(R); ++r) {
+        if (t == 0) curves.precision_50[r] += levels[r];
+        if (t == 5) curves.precision_75[r] += levels[r];
+        curves.precision_mean[r] += levels[r] / T;
+      }
+    }
+  }
+  for (auto* curve : {&curves.precision_50, &curves.precision_75, &curves.precision_mean})
+    for (double& value : *curve) value /= counted;
+
+  auto& entries = pooled.entries;
+  std::stable_sort(entries.begin(), entries.end(), [](const Entry& x, const Entry& y) { return x.score > y.score; });
+  const bool in_unit = entries.empty() || (entries.back().score >= 0 && entries.front().score <= 1);
+  const double low = in_unit ? 0 : entries.back().score, high = in_unit ? 1 : entries.front().score;
+  // Counts of the entries whose score is above a threshold; they stay as they are until the next score.
+  struct Point {
+    double score, precision, recall, f1;
+  };
+  std::vector<Point> points;  // by descending score
+  double tp = 0, fp = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (!(entries[i].ignored & 1)) (entries[i].matched & 1 ? tp : fp) += 1;
+    if (i + 1 < entries.size() && entries[i + 1].score == entries[i].score) continue;
+    const auto positives = double(pooled.positives);
+    points.push_back({entries[i].score, tp + fp > 0 ? tp / (tp + fp) : 1, positives > 0 ? tp / positives : 0,
+                      tp + fp + positives > 0 ? 2 * tp / (tp + fp + positives) : 0});
+    if (pooled.positives && points.back().f1 > curves.best_f1)
+      curves.best_f1 = points.back().f1, curves.best_threshold = points.back().score;
+  }
+  for (int k = 0; k <= 100; ++k) {
+    const double threshold = k == 100 ? high : low + k * (high - low) / 100;
+    const auto beyond = std::partition_point(points.begin(), points.end(), [&](const Point& p) { return p.score >= threshold; });
+    const Point p = beyond == points.begin() ? Point{threshold, 1, 0, 0} : beyond[-1];
+    curves.thresholds.push_back(threshold);
+    curves.precision.push_back(p.precision);
+    curves.recall.push_back(p.recall);
+    curves.f1.push_back(p.f1);
+  }
+  return curves;
 }
 
-CocoSummary CocoEvaluator::of_category(int category) const {
-  std::vector<int> all(static_cast<size_t>(images_));
-  std::iota(all.begin(), all.end(), 0);
-  return summarize(all, category, category + 1);
-}
-
-CocoSummary CocoEvaluator::of_images(std::span<const int> images) const { return summarize(images, 0, categories_); }
+CocoCurves CocoEvaluator::curves() const { return draw({all_, 0, categories_}); }
+CocoCurves CocoEvaluator::curves_of_category(int category) const { return draw({all_, category, category + 1}); }
+CocoCurves CocoEvaluator::curves_of_images(std::span<const int> images) const { return draw({images, 0, categories_}); }
 
 }  // namespace glia

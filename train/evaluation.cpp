@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "data/rle.h"
+#include "data/rle_runs.h"
 #include "tensor/parallel.h"
 
 namespace glia {
@@ -18,32 +19,55 @@ struct ImageScores {
   int64_t n_truth = 0, n_pred = 0;
 };
 
-Rle foreground(std::span<const Instance> instances, int64_t height, int64_t width, int category) {
-  Tensor mask = Tensor::zeros({height, width}, DType::uint8);
-  for (const Instance& i : instances)
-    if (!i.crowd && (category < 0 || i.category == category)) paint_mask(i.mask, 1, mask);
-  return encode_mask(mask);
-}
+// An instance, and its category among those of the truth.
+struct Item {
+  const Instance* instance;
+  int category;
+};
 
-std::vector<Rle> masks_of(std::span<const Instance> instances, int category) {
-  std::vector<Rle> masks;
-  for (const Instance& i : instances)
-    if (!i.crowd && (category < 0 || i.category == category)) masks.push_back(i.mask);
+MaskList masks_of(std::span<const Item> items, int category) {
+  MaskList masks;
+  for (const Item& i : items)
+    if (!i.instance->crowd && (category < 0 || i.category == category)) masks.push_back(&i.instance->mask);
   return masks;
 }
 
+// Pixels in the union of the true masks, of the predicted ones, and in both.
+struct Foreground {
+  int64_t truth = 0, prediction = 0, both = 0;
+};
+
+Foreground foreground(const MaskList& truth, const MaskList& prediction, int64_t pixels) {
+  std::vector<uint8_t> canvas(static_cast<size_t>(pixels));  // column-major, as the runs are: bit 0 truth, bit 1 prediction
+  const auto paint = [&canvas](const MaskList& masks, uint8_t bit) {
+    for (const Rle* m : masks)
+      for_each_run(*m, [&](int64_t begin, int64_t end) {
+        for (int64_t p = begin; p < end; ++p) canvas[size_t(p)] |= bit;
+      });
+  };
+  paint(truth, 1);
+  paint(prediction, 2);
+  Foreground f;
+  for (const uint8_t v : canvas) {
+    f.truth += v & 1;
+    f.prediction += v >> 1;
+    f.both += v == 3;
+  }
+  return f;
+}
+
 // category -1: all of them.
-ImageScores score_image(const Sample& truth, std::span<const Instance> predicted, int category) {
-  const std::vector<Rle> t = masks_of(truth.instances, category), p = masks_of(predicted, category);
+ImageScores score_image(const Sample& image, std::span<const Item> truth, std::span<const Item> predicted, int category) {
+  const MaskList t = masks_of(truth, category), p = masks_of(predicted, category);
   ImageScores s;
   s.kaggle = kaggle_score(overlaps(t, p));
   s.n_truth = int64_t(t.size());
   s.n_pred = int64_t(p.size());
-  const Rle a = foreground(truth.instances, truth.height, truth.width, category);
-  const Rle b = foreground(predicted, truth.height, truth.width, category);
-  const int64_t both = intersection_area(a, b), sum = area(a) + area(b), pixels = truth.height * truth.width;
-  s.dice = sum ? 2. * double(both) / double(sum) : 1;
-  const double wrong = pixels ? double(sum - 2 * both) / double(pixels) : 0;
+  const int64_t pixels = image.height * image.width;
+  const Foreground f = foreground(t, p, pixels);
+  const int64_t sum = f.truth + f.prediction;
+  s.dice = sum ? 2. * double(f.both) / double(sum) : 1;
+  const double wrong = pixels ? double(sum - 2 * f.both) / double(pixels) : 0;
   constexpr double clip = 1e-7;
   s.bce = -wrong * std::log(clip) - (1 - wrong) * std::log1p(-clip);
   return s;
@@ -71,11 +95,13 @@ Scores mean_of(std::span<const ImageScores> all, std::span<const int> images) {
   return mean;
 }
 
-void check_masks(const Sample& truth, std::span<const Instance> instances, const char* side) {
-  for (const Instance& i : instances)
-    if (i.mask.height != truth.height || i.mask.width != truth.width)
-      throw DataError("evaluate: image '{}' has {} x {} pixels (height x width), a {} mask {} x {} (resized predictions?)",
-                      truth.id, truth.height, truth.width, side, i.mask.height, i.mask.width);
+void check_instance(const Sample& truth, const Instance& i, const char* side) {
+  if (i.mask.height != truth.height || i.mask.width != truth.width)
+    throw DataError("evaluate: image '{}' has {} x {} pixels (height x width), a {} mask {} x {} (resized predictions?)",
+                    truth.id, truth.height, truth.width, side, i.mask.height, i.mask.width);
+  if (!std::isfinite(i.score))
+    throw DataError("evaluate: image '{}': a {} instance has the score {}, want a finite number (a diverged training?)", truth.id,
+                    side, i.score);
 }
 
 // Index of each predicted category among the true ones; empty where the predictions are unclassified.
@@ -108,10 +134,16 @@ class Evaluator {
   Evaluator(const Dataset& truth, const Dataset& predictions, const EvaluateOptions& options) : truth_(truth), options_(options) {
     std::map<std::string, size_t> index;
     for (size_t i = 0; i < truth.samples.size(); ++i) index[truth.samples[i].id] = i;
+    true_.resize(truth.samples.size());
     predicted_.resize(truth.samples.size());
     std::vector<bool> given(truth.samples.size());
     const std::vector<int> categories = match_categories(truth, predictions);
     classified_ = !categories.empty();
+    for (size_t i = 0; i < truth.samples.size(); ++i)
+      for (const Instance& t : truth.samples[i].instances) {
+        check_instance(truth.samples[i], t, "true");
+        true_[i].push_back({&t, t.category});
+      }
     for (const Sample& p : predictions.samples) {
       const auto at = index.find(p.id);
       if (at == index.end())
@@ -119,14 +151,10 @@ class Evaluator {
             "evaluate: a prediction for image '{}', which is not among the {} images of the truth (another data set?)", p.id,
             truth.samples.size());
       given[at->second] = true;
-      for (Instance i : p.instances) {
-        i.category = classified_ ? categories.at(size_t(i.category)) : 0;
-        predicted_[at->second].push_back(std::move(i));
+      for (const Instance& i : p.instances) {
+        check_instance(truth.samples[at->second], i, "predicted");
+        predicted_[at->second].push_back({&i, classified_ ? categories.at(size_t(i.category)) : 0});
       }
-    }
-    for (size_t i = 0; i < truth.samples.size(); ++i) {
-      check_masks(truth.samples[i], truth.samples[i].instances, "true");
-      check_masks(truth.samples[i], predicted_[i], "predicted");
     }
     missing_ = std::count(given.begin(), given.end(), false);
     all_.resize(truth.samples.size());
@@ -135,16 +163,18 @@ class Evaluator {
 
   Evaluation run() {
     const std::vector<ImageScores> scores = score_images(-1);
-    const CocoEvaluator bbox(coco_images(IouKind::bbox), coco_categories(), IouKind::bbox, options_.max_detections);
-    const CocoEvaluator segm(coco_images(IouKind::segm), coco_categories(), IouKind::segm, options_.max_detections);
+    const CocoEvaluator bbox(coco_images(IouKind::bbox), coco_categories(), IouKind::bbox, options_.protocol);
+    const CocoEvaluator segm(coco_images(IouKind::segm), coco_categories(), IouKind::segm, options_.protocol);
     Evaluation result;
     static_cast<Scores&>(result) = mean_of(scores, all_);
     result.bbox = bbox.summary();
     result.segm = segm.summary();
-    result.max_detections = options_.max_detections;
+    result.curves = segm.curves();
+    result.protocol = options_.protocol;
     if (missing_)
       result.warnings.push_back(
           fmt::format("{} of {} images have no prediction; they count with zero detections", missing_, all_.size()));
+    warn_of_limit(result.warnings);
     const auto of_images = [&](std::span<const int> images) {
       Scores s = mean_of(scores, images);
       s.bbox = bbox.of_images(images);
@@ -157,11 +187,13 @@ class Evaluator {
         s = mean_of(score_images(c), images_with(c));
         s.bbox = bbox.of_category(c);
         s.segm = segm.of_category(c);
+        s.curves = segm.curves_of_category(c);
       } else {
         std::vector<int> images;
         for (const int i : all_)
           if (main_category(truth_.samples[size_t(i)], truth_.categories.size()) == c) images.push_back(i);
         s = of_images(images);
+        s.curves = segm.curves_of_images(images);
       }
       result.per_class.emplace_back(truth_.categories[size_t(c)], s);
     }
@@ -176,17 +208,18 @@ class Evaluator {
   std::vector<ImageScores> score_images(int category) const {
     std::vector<ImageScores> scores(all_.size());
     parallel_for(int64_t(all_.size()), 1, [&](int64_t begin, int64_t end) {
-      for (auto i = size_t(begin); i < size_t(end); ++i) scores[i] = score_image(truth_.samples[i], predicted_[i], category);
+      for (auto i = size_t(begin); i < size_t(end); ++i)
+        scores[i] = score_image(truth_.samples[i], true_[i], predicted_[i], category);
     });
     return scores;
   }
 
   // Images where the category occurs on either side: two empty sides would count as a perfect score.
   std::vector<int> images_with(int category) const {
-    const auto is = [category](const Instance& i) { return !i.crowd && i.category == category; };
+    const auto is = [category](const Item& i) { return !i.instance->crowd && i.category == category; };
     std::vector<int> images;
     for (const int i : all_) {
-      const auto &t = truth_.samples[size_t(i)].instances, &p = predicted_[size_t(i)];
+      const auto &t = true_[size_t(i)], &p = predicted_[size_t(i)];
       if (std::any_of(t.begin(), t.end(), is) || std::any_of(p.begin(), p.end(), is)) images.push_back(i);
     }
     return images;
@@ -195,20 +228,39 @@ class Evaluator {
   std::vector<CocoImage> coco_images(IouKind kind) const {
     std::vector<CocoImage> images(all_.size());
     for (size_t i = 0; i < images.size(); ++i) {
-      for (const Instance& t : truth_.samples[i].instances)
+      for (const auto& [t, category] : true_[i])
         images[i].truth.push_back(
-            {t.mask, t.box, classified_ ? t.category : 0, t.crowd, t.area >= 0 ? t.area : double(area(t.mask))});
-      for (const Instance& p : predicted_[i])
+            {&t->mask, t->box, classified_ ? category : 0, t->crowd, t->area >= 0 ? t->area : double(area(t->mask))});
+      for (const auto& [p, category] : predicted_[i])
         images[i].detections.push_back(
-            {p.mask, p.box, p.category, p.score, kind == IouKind::segm ? double(area(p.mask)) : p.box[2] * p.box[3]});
+            {&p->mask, p->box, category, p->score, kind == IouKind::segm ? double(area(p->mask)) : p->box[2] * p->box[3]});
     }
     return images;
   }
 
+  void warn_of_limit(std::vector<std::string>& warnings) const {
+    const int limit = options_.protocol.max_detections[2];
+    int64_t images = 0, most = 0;
+    std::string example;
+    for (const int i : all_) {
+      std::vector<int64_t> counts(size_t(coco_categories()), 0);
+      for (const Item& p : predicted_[size_t(i)]) ++counts[size_t(p.category)];
+      const int64_t count = *std::max_element(counts.begin(), counts.end());
+      images += count > limit;
+      if (count > most) most = count, example = truth_.samples[size_t(i)].id;
+    }
+    if (images)
+      warnings.push_back(
+          fmt::format("{} of {} images have more than {} detections of a class (most: {} in '{}'); COCO's numbers and the curves "
+                      "count the {} "
+                      "with the highest scores: raise --max-detections to count all",
+                      images, all_.size(), limit, most, example, limit));
+  }
+
   const Dataset& truth_;
   const EvaluateOptions& options_;
-  std::vector<std::vector<Instance>> predicted_;  // by image of the truth; categories are the truth's
-  std::vector<int> all_;                          // 0, 1, ...: every image
+  std::vector<std::vector<Item>> true_, predicted_;  // by image of the truth; the data sets own the instances
+  std::vector<int> all_;                             // 0, 1, ...: every image
   bool classified_ = false;
   int64_t missing_ = 0;
 };
@@ -216,9 +268,10 @@ class Evaluator {
 }  // namespace
 
 Evaluation evaluate(const Dataset& truth, const Dataset& predictions, const EvaluateOptions& options) {
-  if (!std::is_sorted(options.max_detections.begin(), options.max_detections.end()) || options.max_detections[0] < 1)
-    throw UsageError("evaluate: detection limits {}, {}, {}, want three ascending numbers from 1", options.max_detections[0],
-                     options.max_detections[1], options.max_detections[2]);
+  const auto& limits = options.protocol.max_detections;
+  if (!std::is_sorted(limits.begin(), limits.end()) || limits[0] < 1)
+    throw UsageError("evaluate: detection limits {}, {}, {}, want three ascending numbers from 1", limits[0], limits[1],
+                     limits[2]);
   return Evaluator(truth, predictions, options).run();
 }
 

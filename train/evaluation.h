@@ -20,13 +20,14 @@ struct Scores {
   // clipped to 1e-7: a trainer that has the network's probabilities replaces both.
   double dice = 0, bce = 0;
   CocoSummary bbox, segm;
+  CocoCurves curves;  // of masks; empty for single images
   int64_t n_images = 0, n_truth = 0, n_pred = 0;
 };
 
 struct Evaluation : Scores {
   std::vector<std::pair<std::string, Scores>> per_class;  // by category name; only where the truth has several categories
   std::vector<std::pair<std::string, Scores>> per_image;  // by Sample::id
-  std::array<int, 3> max_detections{1, 10, 100};
+  CocoProtocol protocol;
   std::vector<std::string> warnings;
 
   std::string to_json() const;  // one object, indented
@@ -34,7 +35,7 @@ struct Evaluation : Scores {
 };
 
 struct EvaluateOptions {
-  std::array<int, 3> max_detections{1, 10, 100};  // COCO's limits, ascending
+  CocoProtocol protocol;
   bool per_image = true;
 };
 
@@ -42,7 +43,9 @@ struct EvaluateOptions {
 // out but for COCO's numbers. Categories are matched by name. Predictions of a single category that the truth does not have (a
 // submission, label maps of cells) are taken as unclassified: then COCO's numbers are over one category, and per_class groups
 // the images by the category of most of their instances.
-// Throws DataError for a prediction of an unknown image, a predicted category that the truth lacks, and masks of another size.
+// A warning tells when COCO's numbers leave detections out, because an image has more than the last limit.
+// Throws DataError for a prediction of an unknown image, a predicted category that the truth lacks, masks of another size, and a
+// score that is not a finite number; UsageError for limits that do not ascend from 1.
 Evaluation evaluate(const Dataset& truth, const Dataset& predictions, const EvaluateOptions& options = {});
 
 }  // namespace glia

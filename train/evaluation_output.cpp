@@ -31,6 +31,32 @@ void write_coco(Writer& w, const char* key, const CocoSummary& s) {
   w.EndObject();
 }
 
+void write_list(Writer& w, const char* key, const std::vector<double>& values) {
+  w.Key(key);
+  w.StartArray();
+  for (const double v : values) w.Double(v);
+  w.EndArray();
+}
+
+void write_curves(Writer& w, const CocoCurves& c) {
+  if (c.thresholds.empty()) return;
+  w.Key("precision_by_recall");
+  w.StartObject();
+  write_list(w, "iou_50", c.precision_50);
+  write_list(w, "iou_75", c.precision_75);
+  write_list(w, "mean", c.precision_mean);
+  w.EndObject();
+  w.Key("by_score_threshold");
+  w.StartObject();
+  write_list(w, "threshold", c.thresholds);
+  write_list(w, "precision", c.precision);
+  write_list(w, "recall", c.recall);
+  write_list(w, "f1", c.f1);
+  write_number(w, "best_threshold", c.best_threshold);
+  write_number(w, "best_f1", c.best_f1);
+  w.EndObject();
+}
+
 void write_scores(Writer& w, const Scores& s) {
   write_number(w, "map_iou", s.map_iou);
   write_number(w, "map_iou_compat", s.map_iou_compat);
@@ -49,6 +75,7 @@ void write_scores(Writer& w, const Scores& s) {
   w.Int64(s.n_truth);
   w.Key("n_pred");
   w.Int64(s.n_pred);
+  write_curves(w, s.curves);
 }
 
 void write_group(Writer& w, const char* key, const std::vector<std::pair<std::string, Scores>>& group) {
@@ -74,7 +101,16 @@ std::string Evaluation::to_json() const {
   write_scores(w, *this);
   w.Key("max_detections");
   w.StartArray();
-  for (const int n : max_detections) w.Int(n);
+  for (const int n : protocol.max_detections) w.Int(n);
+  w.EndArray();
+  w.Key("size_ranges");
+  w.StartArray();
+  for (const auto& [low, high] : protocol.sizes) {
+    w.StartArray();
+    w.Double(low);
+    w.Double(high);
+    w.EndArray();
+  }
   w.EndArray();
   write_group(w, "per_class", per_class);
   write_group(w, "per_image", per_image);
@@ -112,9 +148,11 @@ std::string Evaluation::table() const {
   for (const size_t t : {0u, 5u, 9u})
     number(fmt::format("precision_at .{}", 50 + 5 * t), [t](const Scores& s) { return s.precision_at[t]; });
   number("f1_at_50", [](const Scores& s) { return s.f1_at_50; });
+  number("best f1 by score", [](const Scores& s) { return s.curves.best_f1; });
+  number("  at scores from", [](const Scores& s) { return s.curves.best_f1 < 0 ? -1 : s.curves.best_threshold; });
   number("dice", [](const Scores& s) { return s.dice; });
   using Field = std::pair<const char*, double CocoSummary::*>;
-  const std::string most = fmt::format("{}", max_detections[2]);
+  const std::string most = fmt::format("{}", protocol.max_detections[2]);
   for (const auto& [kind, member] : {std::pair{"segm", &Scores::segm}, {"bbox", &Scores::bbox}}) {
     for (const auto& [name, field] :
          {Field{"ap", &CocoSummary::ap}, Field{"ap50", &CocoSummary::ap50}, Field{"ap75", &CocoSummary::ap75},
@@ -122,7 +160,6 @@ std::string Evaluation::table() const {
       number(fmt::format("{} {}", kind, name), [m = member, f = field](const Scores& s) { return (s.*m).*f; });
     number(fmt::format("{} ar (up to {})", kind, most), [m = member](const Scores& s) { return (s.*m).ar100; });
   }
-  for (const std::string& w : warnings) text += "warning: " + w + "\n";
   return text;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "data/rle.h"
 #include "kernels/labels.h"
@@ -18,52 +19,60 @@ bool matches(const Overlaps& o, const Overlaps::Pair& pair, int percent) {
 // candidate, and nothing is ever augmented.
 class Matcher {
  public:
-  Matcher(const Overlaps& o, int percent) : truths_of_(o.prediction_areas.size()) {
+  Matcher(const Overlaps& o, int percent) : first_(o.prediction_areas.size() + 1) {
     result_.prediction_of.assign(o.truth_areas.size(), -1);
     result_.truth_of.assign(o.prediction_areas.size(), -1);
+    // The candidates of each prediction, one list after the other: counted, then filled from the back.
     for (const Overlaps::Pair& p : o.pairs)
-      if (matches(o, p, percent)) truths_of_[size_t(p.prediction)].push_back(p.truth);
+      if (matches(o, p, percent)) ++first_[size_t(p.prediction)];
+    std::partial_sum(first_.begin(), first_.end(), first_.begin());
+    truths_.resize(size_t(first_.back()));
+    for (size_t i = o.pairs.size(); i-- > 0;)
+      if (matches(o, o.pairs[i], percent)) truths_[size_t(--first_[size_t(o.pairs[i].prediction)])] = o.pairs[i].truth;
     visited_.assign(o.truth_areas.size(), -1);
-    for (size_t p = 0; p < truths_of_.size(); ++p) augment(int32_t(p), int32_t(p));
+    for (size_t p = 0; p + 1 < first_.size(); ++p)
+      if (first_[p] < first_[p + 1]) augment(int32_t(p), int32_t(p));
   }
   Matching result() && { return std::move(result_); }
 
  private:
   // Depth first with an explicit stack: crowded images make long paths.
   void augment(int32_t start, int32_t round) {
-    struct Frame {
-      int32_t prediction;
-      size_t next;
-    };
-    std::vector<Frame> path{{start, 0}};
-    std::vector<int32_t> taken;  // truth through which each frame went on
-    while (!path.empty()) {
-      Frame& f = path.back();
-      const auto& truths = truths_of_[size_t(f.prediction)];
-      if (f.next == truths.size()) {
-        path.pop_back();
-        if (!taken.empty()) taken.pop_back();
+    path_.assign(1, {start, first_[size_t(start)]});
+    taken_.clear();
+    while (!path_.empty()) {
+      Frame& f = path_.back();
+      if (f.next == first_[size_t(f.prediction) + 1]) {
+        path_.pop_back();
+        if (!taken_.empty()) taken_.pop_back();
         continue;
       }
-      const int32_t t = truths[f.next++];
+      const int32_t t = truths_[size_t(f.next++)];
       if (visited_[size_t(t)] == round) continue;
       visited_[size_t(t)] = round;
-      taken.push_back(t);
+      taken_.push_back(t);
       const int32_t owner = result_.prediction_of[size_t(t)];
       if (owner >= 0) {
-        path.push_back({owner, 0});
+        path_.push_back({owner, first_[size_t(owner)]});
         continue;
       }
-      for (size_t i = 0; i < path.size(); ++i) {
-        result_.prediction_of[size_t(taken[i])] = path[i].prediction;
-        result_.truth_of[size_t(path[i].prediction)] = taken[i];
+      for (size_t i = 0; i < path_.size(); ++i) {
+        result_.prediction_of[size_t(taken_[i])] = path_[i].prediction;
+        result_.truth_of[size_t(path_[i].prediction)] = taken_[i];
       }
       return;
     }
   }
 
-  std::vector<std::vector<int32_t>> truths_of_;  // by prediction
-  std::vector<int32_t> visited_;                 // by truth: the last round that came here
+  struct Frame {
+    int32_t prediction;
+    int64_t next;  // of its candidates
+  };
+  std::vector<int64_t> first_;    // by prediction: where its candidates begin; one more at the end
+  std::vector<int32_t> truths_;   // the candidates
+  std::vector<int32_t> visited_;  // by truth: the last round that came here
+  std::vector<Frame> path_;
+  std::vector<int32_t> taken_;  // truth through which each frame went on
   Matching result_;
 };
 
@@ -73,11 +82,26 @@ double mean_precision(const std::array<MatchCounts, num_iou_thresholds>& counts)
   return sum / num_iou_thresholds;
 }
 
-std::vector<Rle> masks_of(std::span<const Instance> instances) {
-  std::vector<Rle> masks;
+MaskList masks_of(std::span<const Instance> instances) {
+  MaskList masks;
   for (const Instance& i : instances)
-    if (!i.crowd) masks.push_back(i.mask);
+    if (!i.crowd) masks.push_back(&i.mask);
   return masks;
+}
+
+// The pairs that match at the lowest threshold. Nothing else can match at any.
+Overlaps strong_pairs(const Overlaps& o) {
+  Overlaps strong{o.truth_areas, o.prediction_areas, {}};
+  for (const Overlaps::Pair& p : o.pairs)
+    if (matches(o, p, 50)) strong.pairs.push_back(p);
+  return strong;
+}
+
+bool one_to_one(const Overlaps& o) {
+  std::vector<uint8_t> truth(o.truth_areas.size()), prediction(o.prediction_areas.size());
+  for (const Overlaps::Pair& p : o.pairs)
+    if (truth[size_t(p.truth)]++ || prediction[size_t(p.prediction)]++) return false;
+  return true;
 }
 
 template <class F>
@@ -122,26 +146,18 @@ Overlaps overlaps(const Tensor& truth, const Tensor& prediction) {
   return result;
 }
 
-Overlaps overlaps(std::span<const Rle> truth, std::span<const Rle> prediction) {
+Overlaps overlaps(const MaskList& truth, const MaskList& prediction) {
   Overlaps result;
-  std::vector<Box> boxes;
-  for (const Rle& p : prediction) {
-    result.prediction_areas.push_back(area(p));
-    boxes.push_back(bounding_box(p));
-  }
-  for (size_t i = 0; i < truth.size(); ++i) {
-    result.truth_areas.push_back(area(truth[i]));
-    const Box box = bounding_box(truth[i]);
-    for (size_t j = 0; j < prediction.size(); ++j) {
-      const Box& other = boxes[j];
-      if (box[0] + box[2] <= other[0] || other[0] + other[2] <= box[0] || box[1] + box[3] <= other[1] ||
-          other[1] + other[3] <= box[1])
-        continue;
-      const int64_t n = intersection_area(truth[i], prediction[j]);
-      if (n) result.pairs.push_back({int32_t(i), int32_t(j), n});
-    }
-  }
+  for (const Rle* t : truth) result.truth_areas.push_back(area(*t));
+  for (const Rle* p : prediction) result.prediction_areas.push_back(area(*p));
+  for_each_overlap(truth, prediction, [&](size_t i, size_t j, int64_t pixels) {
+    result.pairs.push_back({int32_t(i), int32_t(j), pixels});
+  });
   return result;
+}
+
+Overlaps overlaps(std::span<const Rle> truth, std::span<const Rle> prediction) {
+  return overlaps(pointers_to(truth), pointers_to(prediction));
 }
 
 Overlaps overlaps(std::span<const Instance> truth, std::span<const Instance> prediction) {
@@ -178,11 +194,19 @@ MatchCounts match_counts(const Overlaps& o, int percent) {
   return {tp, int64_t(m.truth_of.size()) - tp, int64_t(m.prediction_of.size()) - tp};
 }
 
-KaggleScore kaggle_score(const Overlaps& o) {
+KaggleScore kaggle_score(const Overlaps& all) {
+  const Overlaps o = strong_pairs(all);
+  const auto truths = int64_t(o.truth_areas.size()), predictions = int64_t(o.prediction_areas.size());
+  const bool plain = one_to_one(o);  // the rule, not the exception: there is nothing to choose then, and both scores count alike
   KaggleScore score;
   std::vector<int32_t> by_truth(o.truth_areas.size()), by_prediction(o.prediction_areas.size());
   for (int i = 0; i < num_iou_thresholds; ++i) {
     const int percent = 50 + 5 * i;
+    if (plain) {
+      const auto tp = std::count_if(o.pairs.begin(), o.pairs.end(), [&](const auto& p) { return matches(o, p, percent); });
+      score.strict[size_t(i)] = score.compat[size_t(i)] = {tp, predictions - tp, truths - tp};
+      continue;
+    }
     score.strict[size_t(i)] = match_counts(o, percent);
     std::fill(by_truth.begin(), by_truth.end(), 0);
     std::fill(by_prediction.begin(), by_prediction.end(), 0);

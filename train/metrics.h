@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "data/instance.h"
+#include "data/rle_overlaps.h"
 
 namespace glia {
 
@@ -23,6 +23,7 @@ struct Overlaps {
   std::vector<Pair> pairs;  // by truth, then prediction
 };
 Overlaps overlaps(const Tensor& truth, const Tensor& prediction);  // label maps (H, W) int32; absent labels are left out
+Overlaps overlaps(const MaskList& truth, const MaskList& prediction);
 Overlaps overlaps(std::span<const Rle> truth, std::span<const Rle> prediction);
 Overlaps overlaps(std::span<const Instance> truth, std::span<const Instance> prediction);  // crowds of the truth left out
 

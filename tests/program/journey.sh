@@ -86,7 +86,12 @@ expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_masks
 expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_masks/submission.csv
 expect 0 "" "$GLIA" predict masks/checkpoints/last.safetensors --images cells --out found_raw --set eval.remove_overlaps=false --write coco
 expect 0 "ap50" "$GLIA" evaluate --truth cells --pred found_raw --max-detections 1,10,1000
-expect 0 "" "$GLIA" show found_masks --images cells --out looked3
+expect 0 "tuned by map_iou on 6 images" "$GLIA" evaluate --truth cells --pred found_raw --protocol livecell --tune found.toml --plots charts \
+  --worst 2 --json raw.json
+file charts/precision_recall.png charts/f1_by_score.png charts/worst.png
+holds "$(number raw.json best_f1) >= 0"
+expect 0 "" "$GLIA" predict masks/checkpoints/last.safetensors --images cells --out found_tuned --settings found.toml --write coco
+expect 0 "" "$GLIA" show found_masks --images cells --out looked3 --scores
 expect 0 "backbone.bottom_up.stem.conv1.weight" "$GLIA" inspect masks/checkpoints/last.safetensors
 expect 0 "" "$GLIA" bench step mask_rcnn_r50_fpn "${MASKS[@]:0:12}" --mode train --size 64x96 --batch 2 --instances 5 --seconds 0.1
 expect 0 "" "$GLIA" bench step mask_rcnn_r50_fpn "${MASKS[@]:0:12}" --mode infer --size 64x96 --batch 1 --detections 20 --seconds 0.1 --json masks.json
