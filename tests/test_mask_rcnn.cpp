@@ -279,6 +279,49 @@ TEST_CASE("rescaled detections: clipped to the image, those without area left ou
   CHECK(flat.boxes.dim(0) == 0);
 }
 
+TEST_CASE("Mask R-CNN on the emulated device: losses, gradients and detections of the CPU") {
+  const Device emulated{DeviceKind::emulated};
+  MaskRcnnOptions options = tiny();
+  options.roi_heads.score_thresh_test = 0.3;
+  MaskRcnn host(options), device(options);
+  host.initialize(4);
+  device.initialize(4);
+  device.to(emulated);
+  const Batch b = batch_of(3);
+  GroundTruth truth = b.truth;
+  for (Tensor* t : {&truth.boxes, &truth.classes, &truth.masks.bits, &truth.masks.windows}) *t = t->to(emulated);
+  const NamedLosses want = host.losses(b.images, b.sizes, b.truth), got = device.losses(b.images.to(emulated), b.sizes, truth);
+  for (size_t i = 0; i < want.size(); ++i) {
+    INFO(want[i].first);
+    CHECK(got[i].second.item() == doctest::Approx(want[i].second.item()).epsilon(1e-4));
+  }
+  backward(total(want));
+  backward(total(got));
+  const auto parameters = host.parameters(), same = device.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (!wants_grad(*parameters[i].tensor)) continue;
+    const Tensor a = grad_of(*parameters[i].tensor), d = grad_of(*same[i].tensor).to(Device{});
+    double squares = 0, apart = 0;
+    for (int64_t k = 0; k < a.size(); ++k) {
+      squares += std::pow(a.data<float>()[k], 2);
+      apart += std::pow(a.data<float>()[k] - d.data<float>()[k], 2);
+    }
+    INFO(parameters[i].name);
+    CHECK(std::sqrt(apart) <= 1e-3 * std::sqrt(squares) + 1e-7);
+  }
+  const NoGrad no_grad;
+  host.eval();
+  device.eval();
+  const auto found = host.detect(b.images, b.sizes), there = device.detect(b.images.to(emulated), b.sizes);
+  for (size_t n = 0; n < 2; ++n) {
+    REQUIRE(found[n].boxes.dim(0) == there[n].boxes.dim(0));
+    for (int64_t i = 0; i < found[n].boxes.size(); ++i)
+      CHECK(there[n].boxes.data<float>()[i] == doctest::Approx(found[n].boxes.data<float>()[i]).epsilon(1e-3));
+    for (int64_t i = 0; i < found[n].mask_probs.size(); ++i)
+      REQUIRE(there[n].mask_probs.data<float>()[i] == doctest::Approx(found[n].mask_probs.data<float>()[i]).epsilon(1e-3));
+  }
+}
+
 TEST_CASE("torchvision's state dict: names of old and new files, background from the first row to the last") {
   const Tensor scores = Tensor::from<float>({3, 1}, {9, 1, 2}), deltas = Tensor::from<float>({8, 1}, {9, 9, 9, 9, 1, 2, 3, 4});
   const StateDict old{{"backbone.body.layer2.0.downsample.1.bias", Tensor::zeros({1})},
