@@ -41,7 +41,7 @@ BoxHead::BoxHead(const RoiHeadsOptions& o, int64_t channels) {
 Tensor BoxHead::operator()(const Tensor& pooled) {
   Tensor x = pooled;
   for (nn::ConvNorm2d& conv : conv_) x = conv(x);
-  x = reshape(x, {x.dim(0), x.size() / std::max<int64_t>(x.dim(0), 1)});
+  x = reshape(x, {x.dim(0), x.dim(1) * x.dim(2) * x.dim(3)});
   for (nn::Linear& fc : fc_) x = relu(fc(x));
   return x;
 }

@@ -256,6 +256,22 @@ TEST_CASE("Mask R-CNN: detections lie in their images, best first; none is no er
   }
 }
 
+TEST_CASE("ROI heads: images without a proposal") {
+  RoiHeads heads(tiny().roi_heads, 8);
+  heads.initialize(1);
+  Pyramid features;
+  for (size_t l = 0; l < 5; ++l) features[l] = Tensor::zeros({1, 64 / pyramid_strides[l], 64 / pyramid_strides[l], 8});
+  const std::vector<std::array<int64_t, 2>> sizes{{64, 64}};
+  const std::vector<Proposals> none{{Tensor::zeros({0, 4}), Tensor::zeros({0})}};
+  const Batch b = batch_of(0);
+  RandomSampler sampler(1, 1);
+  const GroundTruth nothing{{0, 0}, b.truth.boxes, b.truth.classes, b.truth.masks};
+  for (const auto& [name, loss] : heads.losses(features, heads.sample(none, nothing, sampler), nothing, sizes))
+    CHECK(loss.item() == 0);
+  const NoGrad no_grad;
+  CHECK(heads.detect(features, none, sizes)[0].boxes.dim(0) == 0);
+}
+
 TEST_CASE("Mask R-CNN: proposals that are not finite end a training, and are left out else") {
   const Tensor boxes = Tensor::from<float>({3, 4}, {0, 0, 10, 10, 20, 20, NAN, 30, 5, 5, 5, 9});  // good, NaN, no width
   const Tensor logits = Tensor::from<float>({3}, {1, 2, 3}), level = Tensor::zeros({3}, DType::int64);
