@@ -33,7 +33,7 @@ Matches match(const MatchBoxes& matcher, const Tensor& boxes, int64_t image, con
   Matches m{host_values(outputs[1]), host_values(outputs[0])};
   for (size_t i = 0; i < m.classes.size(); ++i) {
     m.instance[i] += first;
-    if (m.classes[i] == 0 || first == last)
+    if (m.classes[i] == 0)
       m.classes[i] = background;
     else if (m.classes[i] == 1)
       m.classes[i] = truth_classes[size_t(m.instance[i])];
