@@ -10,6 +10,9 @@ namespace gpu {
 // The order in which the threads of a block, and the blocks of a grid, run between two meetings.
 enum class Order { forward, reverse, random };
 
+// What the emulated machine lacks, for tests of the answers.
+enum class MachineFault { none, no_driver, old_driver, no_gpu, no_code };
+
 struct EmulatorConfig {
   Order order = Order::forward;  // GLIA_EMULATE_ORDER=forward|reverse|random
   uint64_t seed = 1;             // of the random order. GLIA_EMULATE_SEED=n
@@ -19,6 +22,10 @@ struct EmulatorConfig {
   bool strict = true;
   size_t device_memory = 0;  // bytes of the emulated device; 0: as much as the machine has. GLIA_EMULATE_MEMORY=bytes
   int multiprocessors = 4;   // what properties() says: launchers size their grids by it
+  MachineFault fault = MachineFault::none;  // GLIA_EMULATE_FAULT=no_driver|old_driver|no_gpu|no_code
+  // The kernel with this number, from 1 and counted by all launches, fails as on a device: whoever waits next learns of it, and no
+  // later kernel runs. 0: none. GLIA_EMULATE_FAULT=kernel:N
+  uint64_t failing_kernel = 0;
 };
 // One for the process; change it while nothing runs. The first call reads the environment.
 EmulatorConfig& emulator_config();

@@ -47,8 +47,8 @@ Device parse_device(std::string_view text) {
 }
 
 void require_available(Device device) {
-  if (device.kind != DeviceKind::cuda) return;
-  const gpu::Runtime* runtime = gpu::cuda_runtime();
+  if (device.kind == DeviceKind::cpu) return;
+  const gpu::Runtime* runtime = device.kind == DeviceKind::cuda ? gpu::cuda_runtime() : &gpu::emulated_runtime();
   if (!runtime) throw DeviceError("device {}: this program was built without CUDA; use --device cpu", to_string(device));
   const gpu::DeviceCount& found = runtime->devices();
   if (found.count == 0)

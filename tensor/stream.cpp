@@ -78,9 +78,7 @@ void check(const gpu::Status& status, Device device) {
   if (status.out_of_memory())
     throw OutOfMemoryError(fmt::format("{}: out of memory on {}: {}", memory_scope(), to_string(device), status.text));
   throw DeviceError("{} on {}: {}{}", memory_scope(), to_string(device), status.text,
-                    synchronous_launches() || device.kind != DeviceKind::cuda
-                        ? ""
-                        : " (the failing kernel may be an earlier one: run with --sync to have it named)");
+                    synchronous_launches() ? "" : " (the failing kernel may be an earlier one: run with --sync to have it named)");
 }
 
 void copy_memory(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {

@@ -24,6 +24,14 @@ EmulatorConfig config_from_environment() {
   if (const char* streams = std::getenv("GLIA_EMULATE_STREAMS"))
     config.deferred_streams = std::string_view(streams) == "deferred";
   if (const char* bytes = std::getenv("GLIA_EMULATE_MEMORY")) config.device_memory = std::strtoull(bytes, nullptr, 10);
+  if (const char* text = std::getenv("GLIA_EMULATE_FAULT")) {
+    const std::string_view name = text;
+    if (name == "no_driver") config.fault = MachineFault::no_driver;
+    if (name == "old_driver") config.fault = MachineFault::old_driver;
+    if (name == "no_gpu") config.fault = MachineFault::no_gpu;
+    if (name == "no_code") config.fault = MachineFault::no_code;
+    if (name.substr(0, 7) == "kernel:") config.failing_kernel = std::strtoull(text + 7, nullptr, 10);
+  }
   return config;
 }
 

@@ -31,7 +31,21 @@ struct Event {
   std::shared_ptr<Mark> mark;  // null until recorded
 };
 
+cudaError_t note_error(cudaError_t error);
+
 namespace {
+
+thread_local cudaError_t last_error = cudaSuccess;
+
+// Of a kernel that failed: what every call that waits returns from then on. The device's context is lost.
+cudaError_t lost = cudaSuccess;
+uint64_t kernels_run = 0;
+
+void run_kernel(dim3 grid, dim3 block, size_t shared_bytes, const KernelCall& call) {
+  if (++kernels_run == emulator_config().failing_kernel) lost = cudaErrorLaunchFailure;
+  if (lost == cudaSuccess) Block::of_this_os_thread().run_grid(grid, block, shared_bytes, call);
+}
+cudaError_t after_wait() { return lost == cudaSuccess ? lost : note_error(lost); }
 
 std::recursive_mutex& device_mutex() {
   static auto* mutex = new std::recursive_mutex;  // static destructors may still use the device
@@ -113,8 +127,9 @@ cudaError_t copy(const Rows& rows, cudaMemcpyKind kind, Stream& stream) {
   } else {
     submit(stream, [rows] { copy_rows(rows); });
   }
-  if (kind == cudaMemcpyDeviceToHost && !is_pinned(rows.to)) drain(stream);
-  return cudaSuccess;
+  if (kind != cudaMemcpyDeviceToHost || is_pinned(rows.to)) return cudaSuccess;
+  drain(stream);
+  return after_wait();
 }
 
 cudaError_t check_shape(dim3 grid, dim3 block, size_t shared_bytes) {
@@ -124,8 +139,6 @@ cudaError_t check_shape(dim3 grid, dim3 block, size_t shared_bytes) {
     return cudaErrorInvalidConfiguration;
   return shared_bytes > kBlockShared ? cudaErrorInvalidValue : cudaSuccess;
 }
-
-thread_local cudaError_t last_error = cudaSuccess;
 
 }  // namespace
 
@@ -141,11 +154,11 @@ cudaError_t launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, con
   Stream& queue = stream_of(stream);
   if (emulator_config().deferred_streams) {
     queue.queue.push_back([=, run = call.run, bytes = call.bytes, data = copy_arguments(call)] {
-      Block::of_this_os_thread().run_grid(grid, block, shared_bytes, {run, data.get(), bytes});
+      run_kernel(grid, block, shared_bytes, {run, data.get(), bytes});
     });
   } else {
     drain(queue);
-    Block::of_this_os_thread().run_grid(grid, block, shared_bytes, call);
+    run_kernel(grid, block, shared_bytes, call);
   }
   return cudaSuccess;
 }
@@ -208,7 +221,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Lock lock(device_mutex());
   emulator::drain(stream_of(stream));
-  return cudaSuccess;
+  return emulator::after_wait();
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   const Lock lock(device_mutex());
@@ -220,7 +233,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 cudaError_t cudaDeviceSynchronize() {
   const Lock lock(device_mutex());
   for (emulator::Stream* s : emulator::streams()) emulator::drain(*s);
-  return cudaSuccess;
+  return emulator::after_wait();
 }
 
 // ---- events -------------------------------------------------------------------------------------------------------------------
@@ -249,7 +262,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const Lock lock(device_mutex());
   if (event->mark) emulator::reach(*event->mark);
-  return cudaSuccess;
+  return emulator::after_wait();
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   const Lock lock(device_mutex());
@@ -282,6 +295,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
     case cudaErrorInvalidDeviceFunction: return "cudaErrorInvalidDeviceFunction";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
     case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
     case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
     case cudaErrorNotReady: return "cudaErrorNotReady";
@@ -298,6 +312,7 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorInvalidDeviceFunction: return "invalid device function";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
     case cudaErrorNoKernelImageForDevice: return "no kernel image is available for execution on the device";
     case cudaErrorNotReady: return "device not ready";
@@ -308,8 +323,17 @@ cudaError_t cudaGetLastError() { return std::exchange(emulator::last_error, cuda
 cudaError_t cudaPeekAtLastError() { return emulator::last_error; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  switch (emulator_config().fault) {
+    case MachineFault::no_driver:
+    case MachineFault::old_driver: return note_error(cudaErrorInsufficientDriver);
+    case MachineFault::no_gpu: return note_error(cudaErrorNoDevice);
+    default: break;
+  }
   *count = 1;
   return cudaSuccess;
+}
+cudaError_t find_code() {
+  return emulator_config().fault == MachineFault::no_code ? note_error(cudaErrorNoKernelImageForDevice) : cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
   *device = 0;
@@ -324,7 +348,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return cudaMemGetInfo(&free_bytes, &properties->totalGlobalMem);
 }
 cudaError_t cudaDriverGetVersion(int* version) {
-  *version = 13000;
+  const MachineFault fault = emulator_config().fault;
+  *version = fault == MachineFault::no_driver ? 0 : fault == MachineFault::old_driver ? 11040 : 13000;
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {

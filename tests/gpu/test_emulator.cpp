@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "tests/gpu/demo_checks.h"
+#include "tensor/device.h"
+#include "tensor/error.h"
 #include "tests/gpu/device_array.h"
 
 namespace glia::tests {
@@ -222,6 +224,17 @@ TEST_CASE("events: asking does not wait but gets there; time passes between two"
   check(emulated().destroy_event(start));
   check(emulated().destroy_event(stop));
   check(emulated().destroy_stream(stream));
+}
+
+TEST_CASE("a device that is not there, and one that there is no code for") {
+  gpu::EmulatorConfig& config = gpu::emulator_config();
+  CHECK_THROWS_WITH_AS(require_available({DeviceKind::emulated, 7}), doctest::Contains("1 CUDA device, numbered from 0"), DeviceError);
+  config.fault = gpu::MachineFault::no_code;
+  const gpu::Status status = emulated().check_architecture();
+  CHECK(status.code == 209);
+  CHECK(status.text == "this program holds no code for device 0 (CUDA emulated on the CPU, compute capability 9.0); it was built for sm_90");
+  config.fault = gpu::MachineFault::none;
+  (void)emulated().take_error();
 }
 
 TEST_CASE("the runtimes say what they are") {

@@ -47,7 +47,20 @@ expect 7 "emulated has none" "$GLIA" train unet --data cells --out run --device 
 expect 7 "own kernels only" "$GLIA" predict run/checkpoints/best.safetensors --images cells --out p --device emulated --kernels vendor
 expect 6 "out of memory on emulated" "$GLIA" train unet --data cells --out capped3 "${SMALL[@]}" --device emulated --mem-limit 50K
 expect 6 "solver.batch_size" env GLIA_EMULATE=1 "$GLIA" train unet --data cells --out capped4 "${SMALL[@]}" --mem-limit 50K
+expect 6 "was refused by the system" env GLIA_EMULATE_MEMORY=50000 "$GLIA" train unet --data cells --out capped5 "${SMALL[@]}" --device emulated
 absent run x
+# what a machine may lack, as the emulator plays it
+lacks() { env GLIA_EMULATE_FAULT="$1" "$GLIA" train unet --data cells --out lacking "${SMALL[@]}" --device emulated "${@:2}"; }
+expect 7 "no NVIDIA driver is installed" lacks no_driver
+expect 7 "the NVIDIA driver is too old: it supports CUDA 11.4, this program was built with 13.0" lacks old_driver
+expect 7 "the NVIDIA driver shows no GPU" lacks no_gpu
+expect 7 "compute capability 9.0); it was built for sm_90" lacks no_code
+absent lacking
+# a kernel that fails while nobody waits for it
+expect 7 "the failing kernel may be an earlier one: run with --sync" lacks kernel:40
+rm -rf lacking
+expect 7 "kernel at " lacks kernel:40 --sync
+rm -rf lacking
 
 # data: 3
 expect 3 "no such file or folder" "$GLIA" check-data nowhere
