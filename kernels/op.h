@@ -52,12 +52,32 @@ constexpr SaveSet output(int i) { return {1u << (16 + i)}; }
 enum class KernelChoice { automatic, hand, vendor, reference };
 KernelChoice kernel_choice();
 void set_kernel_choice(KernelChoice choice);
+class KernelChoiceScope {
+ public:
+  explicit KernelChoiceScope(KernelChoice choice) : before_(kernel_choice()) { set_kernel_choice(choice); }
+  ~KernelChoiceScope() { set_kernel_choice(before_); }
+  KernelChoiceScope(const KernelChoiceScope&) = delete;
+  KernelChoiceScope& operator=(const KernelChoiceScope&) = delete;
+
+ private:
+  KernelChoice before_;
+};
 
 // What matrix products and convolutions of float32 tensors compute in on devices. exact and fp32: float32 (fp32, the default, leaves
 // room for algorithms that reorder sums). tf32, bf16: factors rounded to these on their way into the tensor cores, sums in float32.
 enum class Precision { exact, fp32, tf32, bf16 };
 Precision precision();
 void set_precision(Precision precision);
+class PrecisionScope {
+ public:
+  explicit PrecisionScope(Precision p) : before_(precision()) { set_precision(p); }
+  ~PrecisionScope() { set_precision(before_); }
+  PrecisionScope(const PrecisionScope&) = delete;
+  PrecisionScope& operator=(const PrecisionScope&) = delete;
+
+ private:
+  Precision before_;
+};
 
 // One slot per implementation of a function. Absent ones are null. `emulated` and `cuda` are one source compiled twice.
 template <class Signature>
@@ -106,6 +126,12 @@ struct Variants {
 #define GLIA_CUDNN_SLOT(body) body
 #else
 #define GLIA_CUDNN_SLOT(body) nullptr
+#endif
+
+#if defined(GLIA_WITH_CUBLAS)
+#define GLIA_CUBLAS_SLOT(body) body
+#else
+#define GLIA_CUBLAS_SLOT(body) nullptr
 #endif
 
 #if defined(GLIA_WITH_ONEDNN)

@@ -7,6 +7,7 @@
 
 #include "data/safetensors.h"
 #include "gpu/emulator_config.h"
+#include "kernels/binary.h"
 #include "kernels/loss.h"
 #include "kernels/unary.h"
 #include "models/unet_segmenter.h"
@@ -243,6 +244,73 @@ TEST_CASE("steps that were launched are those that were waited for; one that div
   CHECK(same_bits(x.weights, y.weights));
   CHECK(same_bits(x.optimizer, y.optimizer));
   CHECK(same_bits(x.ema, y.ema));
+}
+
+TEST_CASE("a training in bf16 or tf32 first compares a batch with float32, and leaves no trace") {
+  const TemporaryFolder folder;
+  const auto train = [&](const char* name, Precision p, bool check) {
+    const PrecisionScope scope(p);
+    TinyTraining t(folder / name);
+    t.device = emulated;
+    t.set("solver.max_iterations=3");
+    t.set(fmt::format("run.check_precision={}", check));
+    t.run();
+    return read_checkpoint(folder / name / "checkpoints" / "last.safetensors");
+  };
+  const auto log_of = [&](const char* name) { return read_file(folder / name / "train.log"); };
+  const Checkpoint checked = train("checked", Precision::bf16, true), unchecked = train("unchecked", Precision::bf16, false);
+  CHECK(log_of("checked").find("bf16 agrees with float32 on the first batch") != std::string::npos);
+  CHECK(log_of("unchecked").find("agrees") == std::string::npos);
+  CHECK(same_bits(checked.weights, unchecked.weights));
+  CHECK(same_bits(checked.optimizer, unchecked.optimizer));
+  CHECK(same_bits(checked.ema, unchecked.ema));
+  train("tf32", Precision::tf32, true);
+  CHECK(log_of("tf32").find("tf32 agrees with float32") != std::string::npos);
+  train("fp32", Precision::fp32, true);
+  CHECK(log_of("fp32").find("agrees") == std::string::npos);
+}
+
+TEST_CASE("what computes wrongly in bf16 alone is found before the first step") {
+  const TemporaryFolder folder;
+  int runs = 0;
+  const auto complaint = [&](bool check, auto spoil) -> std::string {  // spoil(net, x) gives logits
+    const PrecisionScope scope(Precision::bf16);
+    TinyTraining t(folder / std::to_string(++runs));
+    t.device = emulated;
+    t.set("solver.max_iterations=3");
+    t.set(fmt::format("run.check_precision={}", check));
+    t.losses = [&spoil](TinyNet& net, const Batch& b) -> NamedLosses {
+      const Tensor x = b.tensors[0].to(emulated), logits = precision() == Precision::bf16 ? spoil(net, x) : net(x);
+      return {{"bce", apply(BceWithLogits{}, logits, b.tensors[1].to(emulated), Tensor(), Tensor())}};
+    };
+    try {
+      t.run();
+    } catch (const Error& e) {
+      CHECK(e.code() == (check ? ExitCode::device : ExitCode::diverged));
+      CHECK_FALSE(std::filesystem::exists(t.folder / "checkpoints" / "last.safetensors"));
+      return e.what();
+    }
+    return "";
+  };
+  const auto times = [](const Tensor& t, double factor) {
+    return apply(Mul{}, t, Tensor::full({1}, factor, DType::float32, emulated));
+  };
+  const auto found = [](const std::string& text, const char* part) {
+    INFO(text, " lacks ", part);
+    CHECK(text.find(part) != std::string::npos);
+  };
+  CHECK(complaint(true, [](TinyNet& net, const Tensor& x) { return net(x); }) == "");
+  const std::string wrong = complaint(true, [&](TinyNet& net, const Tensor& x) { return times(net(x), 1.5); });
+  found(wrong, "run.precision = \"bf16\" on emulated does not agree with float32: loss bce of the first batch is ");
+  found(wrong, "--set run.precision=fp32");
+  const std::string doubled = complaint(true, [&](TinyNet& net, const Tensor& x) {  // the right loss, twice the gradient
+    const Tensor logits = net(x);
+    return apply(Sub{}, times(logits, 2), logits.detach());
+  });
+  found(doubled, "the gradient's norm of the first batch is ");
+  const auto overflows = [&](TinyNet& net, const Tensor& x) { return times(net(x), NAN); };
+  found(complaint(true, overflows), "is nan, in float32 ");
+  found(complaint(false, overflows), "bf16 holds too few digits here, in float32 the same step is finite: set run.precision = \"fp32\"");
 }
 
 TEST_CASE("batches and numbers travel beside the work") {

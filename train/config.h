@@ -153,11 +153,12 @@ struct InitConfig {
 
 struct RunConfig {
   int64_t seed = 0;
-  bool deterministic = true;
+  bool deterministic = false;
   std::string device = "auto";
   std::string kernels = "auto";
   int64_t threads = 0;
   std::string precision = "auto";
+  bool check_precision = true;
   double memory_limit = 0;
   int64_t log_every = 20;
   bool tensorboard = true;

@@ -110,10 +110,26 @@ std::string Divergence::bad_op() {
   return observer.found;
 }
 
-std::string Divergence::causes(const std::string& parameter, const std::string& input, const std::string& op) const {
+bool Divergence::finite_in_float32() {
+  if (precision() != Precision::tf32 && precision() != Precision::bf16) return false;
+  const PrecisionScope scope(Precision::fp32);
+  double loss = 0;
+  trainer_.optimizer().zero_grad();
+  for (size_t i = 0; i < batches_.size(); ++i) {
+    const Tensor total = weighted_sum(trainer_.losses_of(batches_[i], static_cast<int64_t>(i)), trainer_.options_.loss_weights);
+    loss += total.item();
+    backward(total);
+  }
+  return std::isfinite(loss) && std::isfinite(trainer_.optimizer().grad_norm());
+}
+
+std::string Divergence::causes(const std::string& parameter, const std::string& input, const std::string& op) {
   std::vector<std::string> lines;
   if (!input.empty()) lines.push_back(fmt::format("{} holds numbers that are not finite: look at its file", input));
   if (!parameter.empty()) lines.push_back(fmt::format("{} was not finite before the step: bad initial weights", parameter));
+  if (lines.empty() && finite_in_float32())
+    lines.push_back(fmt::format("{} holds too few digits here, in float32 the same step is finite: set run.precision = \"fp32\"",
+                                precision() == Precision::bf16 ? "bf16" : "tf32"));
   const std::vector<double>& norms = trainer_.recent_norms_;
   if (norms.size() >= 2) {
     std::vector<double> sorted = norms;

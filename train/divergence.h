@@ -18,7 +18,8 @@ class Divergence {
   std::string bad_parameter();  // "conv1.weight", or ""
   std::string bad_input();      // "image c (input 0 of the batch)", or ""
   std::string bad_op();         // "the output of conv2d (with conv1.weight), forward", or ""
-  std::string causes(const std::string& parameter, const std::string& input, const std::string& op) const;
+  bool finite_in_float32();     // the step in float32, where it was in less
+  std::string causes(const std::string& parameter, const std::string& input, const std::string& op);
 
   Trainer& trainer_;
   const StepRecord& record_;

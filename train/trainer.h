@@ -93,6 +93,7 @@ class Trainer {
 
  private:
   friend class Divergence;
+  friend class PrecisionCheck;
 
   // A step under way: its record without the losses, and where numbers_ has those.
   struct Pending {

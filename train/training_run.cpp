@@ -11,6 +11,7 @@
 #include "data/atomic_file.h"
 #include "data/safetensors.h"
 #include "tensor/nearest.h"
+#include "train/precision_check.h"
 #include "train/signals.h"
 
 namespace glia {
@@ -315,6 +316,8 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   const StopSignals signals;
   TrainingResult result;
   try {
+    if (trainer.steps_done() == 0 && config_.run.check_precision)
+      if (const std::string checked = PrecisionCheck(trainer).run(); !checked.empty()) say(checked);
     result = loop.run();
   } catch (const DivergedError& e) {
     std::error_code ignored;
