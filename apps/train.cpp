@@ -8,6 +8,7 @@
 #include "apps/segmentation.h"
 #include "data/coco_json.h"
 #include "data/split.h"
+#include "kernels/tuning.h"
 #include "tensor/memory.h"
 #include "train/training_run.h"
 
@@ -45,6 +46,7 @@ Device apply_run_settings(const Options& options, const Config& config) {
   const Device device = common.apply_to_device();
   if (config.run.memory_limit > 0) set_memory_limit(static_cast<size_t>(config.run.memory_limit * 1e9), device);
   use_precision(config.run.precision, device);
+  set_tuning(!config.run.deterministic);
   return device;
 }
 
@@ -143,7 +145,7 @@ Command train_command() {
                 a.option("--resume", &options->resume, "auto: go on from the newest good checkpoint; or a checkpoint's path");
                 a.flag("--overwrite", &options->overwrite, "replace a run that is in the folder");
                 a.option("--seed", &options->seed, "run.seed");
-                a.flag("--deterministic", &options->deterministic, "same bits on any number of threads (always so on a CPU)");
+                a.flag("--deterministic", &options->deterministic, "run.deterministic: a GPU's kernels by fixed rules, not by measurement");
                 options->data_options.declare(a);
                 options->common.declare(a);
               },

@@ -122,6 +122,7 @@ struct DeviceConvAlgorithm {
   void (*forward)(const ConvGeometry&, const Tensor& x, const Tensor& w, const ConvEpilogue&, const Tensor& y);
   void (*data_gradient)(const ConvGeometry&, const Tensor& dy, const Tensor& w, const ConvEpilogue&, const Tensor& dx);
   void (*weight_gradient)(const ConvGeometry&, const Tensor& x, const Tensor& dy, const Tensor& dw);
+  int (*tiles)(ConvPass) = nullptr;  // sizes of tiles that it has for a pass; null: nothing to choose
 };
 
 // One source compiled twice: conv2d() and the rest for each. A forced tile is a number among the sizes that the algorithm has for a

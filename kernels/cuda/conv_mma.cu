@@ -42,5 +42,6 @@ void data_gradient(const ConvGeometry& g, const Tensor& dy, const Tensor& w, con
 void weight_gradient(const ConvGeometry& g, const Tensor& x, const Tensor& dy, const Tensor& dw) {
   product_weight_gradient(by_precision(), g, x, dy, dw);
 }
+int tiles(ConvPass pass) { return int(pass == ConvPass::weight_gradient ? std::size(pixel_shapes) : std::size(tap_shapes)); }
 
 }  // namespace glia::GPU_NS::mma_conv

@@ -87,6 +87,7 @@ int forced_tile();
   void forward(const ConvGeometry& g, const Tensor& x, const Tensor& w, const ConvEpilogue& e, const Tensor& y);         \
   void data_gradient(const ConvGeometry& g, const Tensor& dy, const Tensor& w, const ConvEpilogue& e, const Tensor& dx); \
   void weight_gradient(const ConvGeometry& g, const Tensor& x, const Tensor& dy, const Tensor& dw);                      \
+  int tiles(ConvPass pass);                                                                                              \
   }
 GLIA_DECLARE_ALGORITHM(direct_conv)
 GLIA_DECLARE_ALGORITHM(simt_conv)

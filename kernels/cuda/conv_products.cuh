@@ -190,7 +190,8 @@ constexpr TileShape shape_of(double efficiency) {
 
 inline size_t pick_tile(std::span<const TileShape> shapes, int64_t rows, int64_t columns, int64_t batch, Device device) {
   const int forced = forced_tile();
-  return forced >= 0 ? size_t(forced) % shapes.size() : choose_tile(shapes, rows, columns, batch, shared_limit(device));
+  const size_t wanted = size_t(forced) % shapes.size(), limit = shared_limit(device);
+  return forced >= 0 && shapes[wanted].shared_bytes <= limit ? wanted : choose_tile(shapes, rows, columns, batch, limit);
 }
 
 // Calls f with the index-th of the types.

@@ -10,6 +10,7 @@
 #include "kernels/cuda/elementwise.cuh"
 #include "kernels/cuda/gemm_tile.cuh"
 #include "kernels/cuda/reduce_axes.cuh"
+#include "kernels/tuning.h"
 
 namespace glia::GPU_NS {
 namespace {
@@ -157,6 +158,13 @@ struct AddParts {
   }
 };
 
+// c (products, m, n) = the sum of `splits` parts + bias.
+void add_parts(const float* parts, int splits, const Gemm& g) {
+  const int64_t outputs = g.batch.total() * g.m * g.n;
+  reduce_lines(PartialSource<Total<float>>{reinterpret_cast<const Total<float>*>(parts)}, over_rows(splits, outputs),
+               AddParts{g});
+}
+
 template <class T>
 void run(const Gemm& g, Device device) {
   constexpr int64_t fill = 132 * 2, slices_at_least = 128 / T::BK;  // blocks that fill a device; the shortest part worth a block
@@ -190,22 +198,56 @@ void run(const Gemm& g, Device device) {
   } else {
     launch(shape, gemm_kernel<T>, t);
   }
-  if (t.splits > 1)
-    reduce_lines(PartialSource<Total<float>>{reinterpret_cast<const Total<float>*>(t.partial)}, over_rows(t.splits, outputs),
-                 AddParts{g});
-}
-
-// The transposed product: c^T = b^T a^T.
-void transpose(Gemm& g) {
-  std::swap(g.m, g.n), std::swap(g.a, g.b), std::swap(g.c_row, g.c_column), std::swap(g.bias_row, g.bias_column);
-  for (GemmBatch* axes : {&g.batch, &g.summed}) std::swap(axes->a, axes->b);
+  if (t.splits > 1) add_parts(t.partial, t.splits, g);
 }
 
 template <int Size, bool Bf16>
 void run_mma(Gemm g, Device device) {
-  if (g.a.inner != 1 && g.b.inner == 1) transpose(g);
+  if (g.a.inner != 1 && g.b.inner == 1) g.transpose();
   if (g.a.inner != 1) return run<MmaTile<Size, Bf16, false, false>>(g, device);
   return g.b.inner != 1 ? run<MmaTile<Size, Bf16, true, false>>(g, device) : run<MmaTile<Size, Bf16, true, true>>(g, device);
+}
+
+// By tiles of 128 or of 64 rows and columns.
+void run_by_hand(const Gemm& g, bool large, Device device) {
+  switch (precision()) {
+    case Precision::tf32: return large ? run_mma<128, false>(g, device) : run_mma<64, false>(g, device);
+    case Precision::bf16: return large ? run_mma<128, true>(g, device) : run_mma<64, true>(g, device);
+    default: return large ? run<Large>(g, device) : run<Medium>(g, device);
+  }
+}
+
+#if !GPU_EMULATED && defined(GLIA_WITH_CUBLAS)
+constexpr bool has_cublas = true;
+bool run_cublas(Gemm g, Device device) {
+  if (g.c_column != 1) g.transpose();
+  if (g.k == 0 || g.summed.total() == 0 || !cublas::gemm(g, device)) return false;
+  if (g.bias) add_parts(g.c, 1, g);  // to the one part that is there
+  return true;
+}
+#else
+constexpr bool has_cublas = false;
+bool run_cublas(const Gemm&, Device) { return false; }
+#endif
+
+bool thin(const Gemm& g) { return g.m <= 16; }
+
+// By the way that was fastest for problems of this shape.
+void run_tuned(const Gemm& g, Device device) {
+  static constexpr const char* names[] = {"thin", "large", "small", "cublas"};
+  const auto run_way = [&](size_t way) {
+    if (way == 3 && !run_cublas(g, device)) throw DeviceError("matmul: cuBLAS has no product of this layout");
+    if (way == 0) run<Thin>(g, device);
+    if (way == 1 || way == 2) run_by_hand(g, way == 1, device);
+  };
+  TuningKey key{1, int64_t(precision()), g.m, g.n, g.k, g.a.row, g.a.inner, g.b.row, g.b.inner, g.c_row, g.bias != nullptr};
+  size_t at = 11;
+  for (const GemmBatch* axes : {&g.batch, &g.summed}) {
+    key[at++] = axes->total();
+    for (const int64_t* steps : {axes->a, axes->b}) key[at++] = axes->count ? steps[axes->count - 1] : 0;
+  }
+  const auto applicable = [&](size_t way) { return way == 3 ? has_cublas : (way == 0) == thin(g); };
+  run_fastest(key, {.names = names, .applicable = applicable, .run = run_way}, device);
 }
 
 }  // namespace
@@ -216,15 +258,13 @@ void gemm(const Gemm& given, Device device) {
   GLIA_CHECK(g.m < most && g.n < most && g.k < most, "matmul: sizes {} x {} x {}, want less than {} each", g.m, g.n, g.k, most);
   GLIA_CHECK(divide_up(g.k, 8) * g.summed.total() < most, "matmul: sums over {} products are too long", g.summed.total());
   if (g.m == 0 || g.n == 0 || g.batch.total() == 0) return;
-  if (g.n <= 16 && g.n < g.m) transpose(g);
-  if (g.m <= 16) return run<Thin>(g, device);
+  if (g.n <= 16 && g.n < g.m) g.transpose();
+  if (tuning(device)) return run_tuned(g, device);
+  if (kernel_choice() != KernelChoice::hand && run_cublas(g, device)) return;
+  if (thin(g)) return run<Thin>(g, device);
   const int64_t large_tiles = divide_up(g.m, Large::BM) * divide_up(g.n, Large::BN) * g.batch.total();
   const bool large = large_tiles >= 64 && g.m > 64 && g.n > 64;
-  switch (precision()) {
-    case Precision::tf32: return large ? run_mma<128, false>(g, device) : run_mma<64, false>(g, device);
-    case Precision::bf16: return large ? run_mma<128, true>(g, device) : run_mma<64, true>(g, device);
-    default: return large ? run<Large>(g, device) : run<Medium>(g, device);
-  }
+  run_by_hand(g, large, device);
 }
 
 }  // namespace glia::GPU_NS
