@@ -57,7 +57,7 @@ inline const std::vector<ConvShape>& conv_shapes() {
   return shapes;
 }
 
-// One pass of one shape, ready to run with any variant.
+// One pass of one shape, ready to run with any variant, on any device.
 enum class ConvWork { forward, data_gradient, weight_gradient };
 constexpr const char* name_of(ConvWork work) {
   return work == ConvWork::forward ? "fwd" : work == ConvWork::data_gradient ? "dgrad" : "wgrad";
@@ -68,7 +68,7 @@ struct ConvRun {
   ConvWork work;
   Tensor x, w, bias, y, dy, gradient;
 
-  ConvRun(const ConvShape& shape, ConvWork pass);
+  ConvRun(const ConvShape& shape, ConvWork pass, Device device = {});
   void run(KernelChoice choice);
   double flops() const { return geometry(op, x, w, y).flops(); }
   double bytes() const { return static_cast<double>(x.bytes() + w.bytes() + y.bytes()); }

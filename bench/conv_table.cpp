@@ -11,20 +11,12 @@
 #include <thread>
 
 #include "bench/conv_shapes.h"
+#include "bench/dense_ops.h"
 #include "bench/peak.h"
 #include "tensor/parallel.h"
-#include "tensor/random.h"
 
 namespace glia::bench {
 namespace {
-
-Tensor random_tensor(const Shape& shape, uint64_t stream) {
-  Tensor t(shape);
-  const Philox random(1, stream);
-  for (int64_t i = 0; i < t.size(); ++i)
-    t.data<float>()[i] = static_cast<float>(random.uniform(static_cast<uint64_t>(i), -1.0, 1.0));
-  return t;
-}
 
 // Time on the clock; with one thread the processor's time, which other programs disturb less.
 double now() {
@@ -45,30 +37,29 @@ double median(std::vector<double> v) {
 
 }  // namespace
 
-ConvRun::ConvRun(const ConvShape& shape, ConvWork pass)
+ConvRun::ConvRun(const ConvShape& shape, ConvWork pass, Device device)
     : op(shape.op()),
       work(pass),
-      x(random_tensor(shape.x(), 1)),
-      w(random_tensor(shape.filter(), 2)),
-      bias(random_tensor({shape.k}, 3)) {
-  y = Tensor(op.infer(x, w, bias, {}, {}).shape);
+      x(random_tensor(shape.x(), device, 1)),
+      w(random_tensor(shape.filter(), device, 2)),
+      bias(random_tensor({shape.k}, device, 3)) {
+  y = Tensor(op.infer(x, w, bias, {}, {}).shape, DType::float32, device);
   if (work == ConvWork::forward) op.activation = Activation::relu;
-  if (work != ConvWork::forward) dy = random_tensor(y.shape(), 4);
-  gradient = work == ConvWork::data_gradient     ? Tensor(x.shape())
-             : work == ConvWork::weight_gradient ? Tensor(w.shape())
+  if (work != ConvWork::forward) dy = random_tensor(y.shape(), device, 4);
+  gradient = work == ConvWork::data_gradient     ? Tensor(x.shape(), DType::float32, device)
+             : work == ConvWork::weight_gradient ? Tensor(w.shape(), DType::float32, device)
                                                  : Tensor();
 }
 
 void ConvRun::run(KernelChoice choice) {
-  set_kernel_choice(choice);
+  const KernelChoiceScope scope(choice);
   if (work == ConvWork::forward) {
-    Conv2d::forward.pick({}, DType::float32)(op, x, w, bias, {}, {}, y);
+    Conv2d::forward.pick(x.device(), DType::float32)(op, x, w, bias, {}, {}, y);
   } else {
     const bool data = work == ConvWork::data_gradient;
-    Conv2d::backward.pick({}, DType::float32)(op, x, w, {}, {}, {}, {}, dy, data ? &gradient : nullptr,
-                                              data ? nullptr : &gradient, nullptr, nullptr, nullptr);
+    Conv2d::backward.pick(x.device(), DType::float32)(op, x, w, {}, {}, {}, {}, dy, data ? &gradient : nullptr,
+                                                      data ? nullptr : &gradient, nullptr, nullptr, nullptr);
   }
-  set_kernel_choice(KernelChoice::automatic);
 }
 
 int print_conv_table(const std::string& only, int rounds) {
