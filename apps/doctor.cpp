@@ -6,9 +6,13 @@
 
 #include <fstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "apps/cli.h"
 #include "gpu/runtime.h"
+#include "kernels/conv.h"
+#include "kernels/gemm.h"
 #include "tensor/parallel.h"
 
 namespace glia {
@@ -82,8 +86,18 @@ int run() {
   if (statvfs(".", &disk) == 0)
     row("disk here", fmt::format("{:.1f} GB free", gigabytes(double(disk.f_bavail) * double(disk.f_frsize))));
   std::string vendors = has_vendor_kernels(DeviceKind::cpu) ? "oneDNN" : "";
-  if (has_vendor_kernels(DeviceKind::cuda)) vendors += vendors.empty() ? "cuDNN" : ", cuDNN";
   describe_cuda(row);
+  std::vector<std::pair<const char*, std::string>> libraries;  // and why they cannot be used
+#if defined(GLIA_WITH_CUDNN)
+  libraries.emplace_back("cuDNN", cudnn::fault());
+#endif
+#if defined(GLIA_WITH_CUBLAS)
+  libraries.emplace_back("cuBLAS", cublas::fault());
+#endif
+  for (const auto& [name, fault] : libraries) {
+    row(name, fault.empty() ? "ready" : "not used: " + fault);
+    vendors += vendors.empty() ? name : std::string(", ") + name;
+  }
   row("kernels", fmt::format("reference (CPU), hand (CPU, emulated{}), vendor ({})", gpu::cuda_runtime() ? ", CUDA" : "",
                              vendors.empty() ? "none" : vendors));
   return 0;

@@ -2,6 +2,7 @@
 """Glia against PyTorch on the same work, interleaved: ratios of median time and of peak memory.
 
     python3 bench/compare_pytorch.py [--glia build/bin/glia] [--rounds 5] [--base 64] [--only train_b5] [--modes default tuned]
+    python3 bench/compare_pytorch.py --device cuda [--only train_b16] [--modes tf32 bf16 bf16_compiled]
 
 Needs `pip install torch numpy` (and for `tuned`: Debian's libjemalloc2 and libomp5). The work:
   train_b5, infer_b1, infer_b5      the UNet of recipes/study/unet.toml (zhixuhao's layers), 256x256: a training step (forward, BCE,
@@ -13,6 +14,10 @@ hardly change the time but in one: ROIAlign takes 2 x 2 samples a bin, not as ma
 PyTorch's modes: `default` is what a user gets after torch.set_num_threads; `tuned` is channels_last, fused Adam, LLVM's OpenMP with
 pinned threads, jemalloc that keeps its pages, and huge pages. Each round runs every contender once, so that a busy moment hits all
 alike. Memory is the process's peak; of PyTorch's, `base` is what importing it takes.
+
+With --device cuda the work is the UNet's, in batches of 16 (train_b16, infer_b16), and the modes are precisions: both sides compute in
+`tf32` or `bf16` (PyTorch by autocast), PyTorch with channels_last, fused Adam and cuDNN's choice by measurement, `bf16_compiled` with
+torch.compile as well. Memory is the most that tensors held on the GPU.
 """
 import argparse
 import glob
@@ -29,6 +34,8 @@ UNET = {"train_b5": ("train", 5), "infer_b1": ("infer", 1), "infer_b5": ("infer"
 MASK_RCNN = {f"mask_rcnn_train_{n}x{h}x{w}_gt{k}": ("train", n, h, w, k) for n, h, w in ((1, 800, 1088), (2, 512, 704)) for k in (60, 300)}
 MASK_RCNN |= {f"mask_rcnn_infer_{h}x{w}_det{k}": ("infer", 1, h, w, k) for h, w in ((800, 1088), (520, 704)) for k in (100, 500)}
 WORK = UNET | MASK_RCNN
+UNET_CUDA = {"train_b16": ("train", 16), "infer_b16": ("infer", 16)}
+MODES = {"cpu": ["default", "tuned"], "cuda": ["tf32", "bf16", "bf16_compiled"]}
 
 
 def rss(field):
@@ -36,7 +43,7 @@ def rss(field):
         return next(int(line.split()[1]) for line in status if line.startswith(field)) / 1024
 
 
-def unet_step(base, what, batch, mode):
+def unet_step(base, what, batch, mode, device="cpu"):
     import torch
     import torch.nn as nn
     import torch.nn.functional as F
@@ -65,21 +72,26 @@ def unet_step(base, what, batch, mode):
                 x = merge(torch.cat([skip, x], 1))
             return self.head(self.pre(x))
 
-    layout = torch.channels_last if mode == "tuned" else torch.contiguous_format
-    net = UNet().to(memory_format=layout)
-    x = torch.rand(batch, 1, 256, 256).to(memory_format=layout)
-    y = (torch.rand(batch, 1, 256, 256) > 0.7).float()
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True if mode == "tuned" else None)
+    tuned = mode != "default"
+    layout = torch.channels_last if tuned else torch.contiguous_format
+    module = UNet().to(device, memory_format=layout)
+    x = torch.rand(batch, 1, 256, 256).to(device, memory_format=layout)
+    y = (torch.rand(batch, 1, 256, 256) > 0.7).float().to(device)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-4, fused=True if tuned else None)
+    net = torch.compile(module) if mode.endswith("compiled") else module
+    mixed = torch.autocast(device, dtype=torch.bfloat16, enabled=mode.startswith("bf16"))
 
     def train():
-        net.train()
+        module.train()
         optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(net(x), y).backward()
+        with mixed:
+            logits = net(x)
+        F.binary_cross_entropy_with_logits(logits.float(), y).backward()
         optimizer.step()
 
     def infer():
-        net.eval()
-        with torch.no_grad():
+        module.eval()
+        with torch.no_grad(), mixed:
             net(x)
 
     return train if what == "train" else infer
@@ -174,6 +186,27 @@ def mask_rcnn_step(name, mode):
     return train if what == "train" else infer
 
 
+def cuda_worker(mode, base, name):
+    """As torch_worker, but a line is ten steps, and the answer their median."""
+    import torch
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    step = unet_step(base, *UNET_CUDA[name], mode, "cuda")
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    print(json.dumps({"ready": torch.__version__}), flush=True)
+    for _ in sys.stdin:
+        times = []
+        for _ in range(10):
+            start = time.perf_counter()
+            step()
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        print(json.dumps({"seconds": statistics.median(times), "peak_mb": torch.cuda.max_memory_allocated() / 2 ** 20, "base_mb": 0}), flush=True)
+
+
 def torch_worker(mode, base, name, threads):
     """Runs one step per line of standard input; answers with {seconds, peak_mb}."""
     import torch
@@ -188,7 +221,7 @@ def torch_worker(mode, base, name, threads):
         print(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": rss("VmHWM"), "base_mb": base_mb}), flush=True)
 
 
-def start_torch(mode, base, name, threads):
+def start_torch(mode, base, name, threads, device):
     env = dict(os.environ)
     if mode == "tuned":
         found = [sorted(glob.glob(p))[-1:] for p in ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/x86_64-linux-gnu/libomp.so.5",
@@ -198,7 +231,7 @@ def start_torch(mode, base, name, threads):
                 "KMP_AFFINITY": "granularity=fine,compact,1,0", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
                 "MALLOC_CONF": "oversize_threshold:0,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,"
                                "muzzy_decay_ms:-1,thp:always"}
-    worker = subprocess.Popen([sys.executable, __file__, "--worker", mode, str(base), name, str(threads)], env=env,
+    worker = subprocess.Popen([sys.executable, __file__, "--worker", mode, str(base), name, str(threads), device], env=env,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     ready = worker.stdout.readline()
     if not ready:
@@ -214,8 +247,8 @@ def run_torch(worker):
 
 
 def glia_arguments(name, base):
-    if name in UNET:
-        what, batch = UNET[name]
+    if name in UNET | UNET_CUDA:
+        what, batch = (UNET | UNET_CUDA)[name]
         return ["study/unet", "--set", f"model.base_channels={base}", "--mode", what, "--size", "256x256", "--batch", str(batch)]
     what, images, h, w, k = MASK_RCNN[name]
     count = ["--instances", str(k)] if what == "train" else ["--detections", str(k)]
@@ -230,19 +263,57 @@ def run_glia(glia, base, name, threads):
     return line["median_s"], line["peak_rss_mb"]
 
 
+def run_glia_cuda(glia, base, name, mode):
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        done = subprocess.run([glia, "bench", "step", *glia_arguments(name, base), "--seconds", "1", "--device", "cuda", "--set",
+                               "run.precision=" + mode.removesuffix("_compiled"), "--json", out.name, "--quiet"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(f"{glia}: {done.stderr.strip()}")
+        line = json.load(open(out.name))
+    return line["median_s"], line["peak_device_mb"]
+
+
+def compare_on_cuda(args):
+    try:
+        import torch
+    except ImportError:
+        raise SystemExit("--device cuda: PyTorch is not installed: pip install torch")
+    if not torch.cuda.is_available():
+        raise SystemExit(f"--device cuda: PyTorch {torch.__version__} sees no GPU: it needs one, its driver, and a build of PyTorch with CUDA")
+    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}\n")
+    print(f"| UNet base {args.base}, 256x256 | precision | Glia ms | Glia MB | PyTorch ms | PyTorch MB | speed | memory |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in [n for n in UNET_CUDA if n.startswith(tuple(args.only))]:
+        for mode in args.modes:
+            worker, _ = start_torch(mode, args.base, name, args.threads, "cuda")
+            rounds = [(run_glia_cuda(args.glia, args.base, name, mode), run_torch(worker)) for _ in range(args.rounds)]
+            worker.stdin.close()
+            worker.wait()
+            (gs, gm), (ts, tm, _) = [[statistics.median(column) for column in zip(*side)] for side in zip(*rounds)]
+            print(f"| {name} | {mode} | {gs * 1e3:.2f} | {gm:.0f} | {ts * 1e3:.2f} | {tm:.0f} | {ts / gs:.2f} | {gm / tm:.2f} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--glia", default="build/bin/glia")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--base", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", default=list(WORK), metavar="NAME", help="beginnings of names: " + ", ".join(WORK))
-    parser.add_argument("--modes", nargs="+", choices=["default", "tuned"], default=["default", "tuned"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    names = list(WORK) + list(UNET_CUDA)
+    parser.add_argument("--only", nargs="+", default=names, metavar="NAME", help="beginnings of names: " + ", ".join(names))
+    parser.add_argument("--modes", nargs="+", choices=sum(MODES.values(), []))
     args = parser.parse_args()
+    args.modes = args.modes or MODES[args.device][:2]
+    if wrong := set(args.modes) - set(MODES[args.device]):
+        parser.error(f"--modes {' '.join(sorted(wrong))}: on {args.device} there are {', '.join(MODES[args.device])}")
+    if args.device == "cuda":
+        return compare_on_cuda(args)
     print(f"| UNet base {args.base}; Mask R-CNN; {args.threads} threads | Glia s | Glia MB | against | PyTorch s | PyTorch MB (base) | speed | memory |")
     print("|---|---|---|---|---|---|---|---|")
     for name in [n for n in WORK if n.startswith(tuple(args.only))]:
-        workers = {mode: start_torch(mode, args.base, name, args.threads) for mode in args.modes}
+        workers = {mode: start_torch(mode, args.base, name, args.threads, "cpu") for mode in args.modes}
         samples = {key: [] for key in ["glia", *args.modes]}
         for _ in range(args.rounds):
             samples["glia"].append(run_glia(args.glia, args.base, name, args.threads))
@@ -258,7 +329,10 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        mode, base, name, threads = sys.argv[2:6]
-        torch_worker(mode, int(base), name, int(threads))
+        mode, base, name, threads, device = sys.argv[2:7]
+        if device == "cuda":
+            cuda_worker(mode, int(base), name)
+        else:
+            torch_worker(mode, int(base), name, int(threads))
     else:
         main()

@@ -10,6 +10,7 @@
 #include "bench/conv_shapes.h"
 #include "bench/dense_ops.h"
 #include "gpu/runtime.h"
+#include "kernels/gemm.h"
 #include "kernels/matmul.h"
 #include "kernels/optimizer.h"
 #include "tensor/error.h"
@@ -168,12 +169,26 @@ class Tables {
     return pair;
   }
   bool on_gpu() const { return clock_.device().kind == DeviceKind::cuda; }
+  bool has_cudnn() const {
+#if defined(GLIA_WITH_CUDNN)
+    return on_gpu() && cudnn::fault().empty();
+#else
+    return false;
+#endif
+  }
+  bool has_cublas() const {
+#if defined(GLIA_WITH_CUBLAS)
+    return on_gpu() && cublas::fault().empty();
+#else
+    return false;
+#endif
+  }
 
   Pair time_gemm(int64_t m, int64_t n, int64_t k) const {
     const Device device = clock_.device();
     const Tensor x = random_tensor({m, k}, device, 1), w = random_tensor({n, k}, device, 2);
     Tensor y({m, n}, DType::float32, device);
-    return time_both(on_gpu() && Linear::forward.vendor, [&] { Linear::forward.pick(device, DType::float32)({}, x, w, {}, y); });
+    return time_both(has_cublas(), [&] { Linear::forward.pick(device, DType::float32)({}, x, w, {}, y); });
   }
 
   void product_row(const std::string& name, double flops, const Pair& pair, const char* library) {
@@ -202,6 +217,7 @@ class Tables {
     logs_ = 0, ratios_ = 0;
     fmt::print("{}: the fastest product of {}x{} matrices has {:.3g} TFLOP/s. ", name, side, side, peak_ / 1e12);
     clocks();
+    if (p == Precision::bf16 && on_gpu()) fmt::print("cuDNN's tensors are float32 here, so it computes in TF32.\n");
     fmt::print(
         "\n| {} | GFLOP | warm us | cold us | TFLOP/s | of the peak | library's TFLOP/s | times the library's speed | auto: "
         "TFLOP/s |\n"
@@ -220,7 +236,7 @@ class Tables {
         if (!wanted(title)) continue;
         if (small()) shape = shrunk(shape);
         ConvRun run(shape, work, clock_.device());
-        const Pair pair = time_both(on_gpu() && Conv2d::forward.vendor, [&] { run.run(kernel_choice()); });
+        const Pair pair = time_both(has_cudnn(), [&] { run.run(kernel_choice()); });
         product_row(title, run.flops(), pair, "cuDNN");
       }
     if (ratios_ > 0) fmt::print("| geometric mean of {} | | | | | | | {:.2f} | |\n", ratios_, std::exp(logs_ / ratios_));

@@ -144,6 +144,7 @@ GLIA_DECLARE_DEVICE_CONVOLUTIONS
 
 namespace cudnn {
 const DeviceConvAlgorithm& conv_algorithm();  // applicable where the library can be opened (GLIA_WITH_CUDNN)
+std::string fault();                          // why the library cannot be used; empty when it can
 }
 
 namespace onednn {

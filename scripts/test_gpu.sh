@@ -15,7 +15,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-scripts/setup.sh && scripts/build.sh release || exit 1
+scripts/setup.sh && scripts/build.sh release glia glia_tests glia_bench glia_ladders || exit 1
 bin=build/release/bin
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -38,6 +38,7 @@ check() {
   fi
 }
 
+export GLIA_TUNE=off  # tests by fixed rules, benchmarks by what is fastest
 check "wrappers of the vocabulary: device against emulator (conformance)" "$bin/glia_tests" --test-suite=gpu
 check "every op on every device against the double reference" "$bin/glia_tests" --test-suite=device
 if [ $device = cuda ] && command -v compute-sanitizer >/dev/null; then
@@ -54,7 +55,15 @@ small=(--set model.base_channels=4 --set data.image_size=32 --set solver.max_ite
 check "three steps of a small UNet on $device" "$bin/glia" train unet --data "$work/cells" --out "$work/run" "${small[@]}" --device $device
 check "the same steps on the CPU" "$bin/glia" train unet --data "$work/cells" --out "$work/cpu" "${small[@]}" --device cpu
 
+unset GLIA_TUNE
+check "every kernel timed on $device (glia_bench --device $device)" sh -c "$bin/glia_bench --device $device >$work/tables"
 if [ $device = cuda ] && [ -z "$quick" ]; then
+  python=$(for p in python3 "$PWD/.venv/bin/python"; do "$p" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null && echo "$p" && break; done)
+  if [ -n "$python" ]; then
+    "$python" bench/compare_pytorch.py --device cuda --glia "$bin/glia" --rounds 3 >"$work/pytorch" || failed=$((failed + 1))
+  else
+    row "steps against PyTorch" "not run: no PyTorch that sees the GPU (pip install torch)"
+  fi
   "$bin/glia_ladders" --device cuda --repeat 20 >"$work/ladders" 2>&1 || failed=$((failed + 1))
   for precision in fp32 tf32 bf16; do
     for kernels in hand auto; do
@@ -76,6 +85,9 @@ fi
   echo "| check | result |"
   echo "|---|---|"
   cat "$work/rows"
+  for part in tables pytorch; do  # Markdown already
+    if [ $device = cuda ] && [ -s "$work/$part" ]; then echo; cat "$work/$part"; fi
+  done
   for part in doctor ladders steps; do
     if [ -s "$work/$part" ]; then printf '\n```\n'; cat "$work/$part"; printf '```\n'; fi
   done

@@ -248,6 +248,15 @@ TEST_CASE("convolutions on devices: every tile") {
         for (const OpCase* c : cases) check_way(*c, on, way, tile);
 }
 
+#if defined(GLIA_WITH_CUDNN)
+TEST_CASE("convolutions on devices: cuDNN without a GPU is not applicable") {
+  const bool gpu = gpu::cuda_runtime()->devices().count > 0;
+  CHECK(cudnn::fault().empty() == gpu);
+  const ConvGeometry g{.n = 1, .h = 4, .w = 4, .c = 4, .k = 4, .r = 1, .s = 1, .p = 4, .q = 4};
+  for (int i = 0; i < 2; ++i) CHECK(cudnn::conv_algorithm().applicable(g, ConvPass::forward) == gpu);
+}
+#endif
+
 TEST_CASE("convolutions on devices: what the precisions compute in") {
   const OpCase& c = *conv_cases({"3x3 same"}).at(0);
   const auto in = cast_all(make_inputs(c), DType::float32);

@@ -24,14 +24,23 @@ Library::Library() {
   }
 }
 
+namespace {
+const Library& opened() {
+  static const auto* library = new Library;
+  return *library;
+}
+}  // namespace
+
+std::string fault() { return opened().fault; }
+
 const Library* library() {
-  static const auto* opened = [] {
-    const auto* l = new Library;
-    if (!l->fault.empty())
-      std::fprintf(stderr, "note: cuDNN is not used (%s); the hand-written kernels are\n", l->fault.c_str());
-    return l;
+  static const Library* usable = [] {
+    const Library& l = opened();
+    if (!l.fault.empty())
+      std::fprintf(stderr, "note: cuDNN is not used (%s); the hand-written kernels are\n", l.fault.c_str());
+    return l.fault.empty() ? &l : nullptr;
   }();
-  return opened->fault.empty() ? opened : nullptr;
+  return usable;
 }
 
 void check(cudnnStatus_t status, const char* call) {

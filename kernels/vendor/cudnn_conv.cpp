@@ -129,6 +129,7 @@ void finish(const ConvEpilogue& e, const Tensor& y) {
 
 // Both pads of an axis are the same in cuDNN; where that gives the result's size, what lies further behind is zero to both.
 bool applicable(const ConvGeometry& g, ConvPass) {
+  if (precision() == Precision::exact) return false;  // cuDNN may take Winograd's algorithm
   if (g.n == 0 || g.c == 0 || g.k == 0 || !library()) return false;
   const auto side = [&](int64_t in, int64_t taps, size_t axis) {
     return (in + 2 * g.before[axis] - g.dilation[axis] * (taps - 1) - 1) / g.stride[axis] + 1;

@@ -56,6 +56,19 @@ expect 7 "the NVIDIA driver is too old: it supports CUDA 11.4, this program was 
 expect 7 "the NVIDIA driver shows no GPU" lacks no_gpu
 expect 7 "compute capability 9.0); it was built for sm_90" lacks no_code
 absent lacking
+# NVIDIA's libraries that are broken, or of another major version, are done without
+if "$GLIA" doctor | grep -q '^cuDNN'; then
+  mkdir broken && echo junk >broken/libcudnn.so.9
+  expect 0 "cuDNN         not used: " env LD_LIBRARY_PATH=broken "$GLIA" doctor
+  mkdir older
+  stubs() { grep -o "X($1[A-Za-z0-9_]*)" "$GLIA_SOURCE/kernels/vendor/$1".* | sed 's/.*X(\(.*\))/\1/' | grep -v "$2" | sed 's/.*/int &(void) { return 0; }/'; }
+  { stubs cudnn cudnnGetVersion; echo 'unsigned long cudnnGetVersion(void) { return 89700; }'; } >cudnn.c
+  { stubs cublas cublasGetProperty; echo 'int cublasGetProperty(int t, int* v) { *v = 11; return t; }'; } >cublas.c
+  blas=$(basename "$(grep -o '/[^ ]*libcublas.so.[0-9]*' <<<"$(ldconfig -p)" | head -1)")
+  g++ -x c -shared -fPIC -o older/libcudnn.so.9 cudnn.c && g++ -x c -shared -fPIC -o "older/${blas:-libcublas.so.13}" cublas.c
+  expect 0 "cuDNN         not used: it is version 89700, want 9.x" env LD_LIBRARY_PATH=older "$GLIA" doctor
+  expect 0 "cuBLAS        not used: it is version 11, want" env LD_LIBRARY_PATH=older "$GLIA" doctor
+fi
 # a kernel that fails while nobody waits for it
 expect 7 "the failing kernel may be an earlier one: run with --sync" lacks kernel:40
 rm -rf lacking
