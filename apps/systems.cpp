@@ -16,6 +16,16 @@ Normalization normalization_of(const std::string& name) {
   return name == "standard" ? Normalization::standard : Normalization::none;
 }
 
+PixelWeights pixel_weights_of(const LossConfig& loss) {
+  PixelWeights weights{.sigma = loss.weight_sigma,
+                       .curvature_radius = loss.weight_radius,
+                       .balance = loss.weight_balance,
+                       .normalize = loss.weight_normalize};
+  for (const auto& [name, height] : loss.weights)
+    (name == "border" ? weights.border : name == "contour" ? weights.contour : weights.curvature) = height;
+  return weights;
+}
+
 UnetSegmenterOptions unet_options(const Config& config) {
   UnetSegmenterOptions options;
   const ModelConfig& model = config.model;
@@ -24,6 +34,8 @@ UnetSegmenterOptions unet_options(const Config& config) {
   options.network.head = model.head;
   options.network.bilinear = model.upsample == "bilinear";
   options.network.dropout = model.dropout;
+  options.network.deep_supervision = model.deep_supervision;
+  options.network.prune = model.prune;
   options.target = model.target == "border" ? UnetTarget::border : UnetTarget::binary;
   options.normalization = normalization_of(config.data.normalize);
   options.resize = config.data.resize;
@@ -51,6 +63,8 @@ UnetSegmenterOptions unet_options(const Config& config) {
   options.tversky_alpha = config.loss.tversky_alpha;
   options.tversky_beta = config.loss.tversky_beta;
   options.smooth = config.loss.smooth;
+  options.per = parse_per(config.loss.per);
+  options.pixel_weights = pixel_weights_of(config.loss);
   return options;
 }
 
@@ -119,6 +133,7 @@ RoiHeadsOptions roi_heads_options(const RoiHeadsConfig& r, int64_t num_classes) 
   options.box_conv_dim = r.box_conv_dim;
   options.box_norm = nn::parse_norm(r.box_norm);
   options.mask_norm = nn::parse_norm(r.mask_norm);
+  options.mask_scoring = r.mask_scoring;
   options.cascade_ious = r.cascade_ious;
   return options;
 }
@@ -147,6 +162,8 @@ MaskRcnnSegmenterOptions mask_rcnn_options(const Config& config) {
   options.flip = eval.flip;
   options.validation_losses = eval.losses;
   options.loss_weights = config.loss.terms;
+  options.pixel_weights = pixel_weights_of(config.loss);
+  options.network.roi_heads.mask_weights_normalize = config.loss.weight_normalize;
   options.selection.thresholds =
       eval.class_thresholds.empty() ? std::vector<double>{eval.score_threshold} : eval.class_thresholds;
   for (const double size : eval.min_sizes) options.selection.min_sizes.push_back(static_cast<int64_t>(size));

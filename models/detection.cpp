@@ -23,7 +23,7 @@ Detections rescaled(const Detections& d, std::array<int64_t, 2> from, std::array
   }
   const Tensor index = index_tensor(with_area, {});
   const auto some = [&](const Tensor& t) { return t ? apply(IndexSelect{}, t, index) : Tensor(); };
-  return {some(boxes), some(d.scores), some(d.classes), some(d.mask_probs)};
+  return {some(boxes), some(d.scores), some(d.classes), some(d.mask_probs), some(d.mask_scores)};
 }
 
 std::vector<int64_t> RandomSampler::pick(Stage stage, int64_t image, std::span<const int64_t> candidates, int64_t count) {

@@ -16,6 +16,7 @@ struct GroundTruth {
   Tensor boxes;                // (G, 4) float32
   Tensor classes;              // (G) int64 in [0, K)
   MaskPatches masks;           // of G instances
+  Tensor pixel_weights{};      // (N, H, W, 1) float32, of the images after padding, for loss_mask; absent: all 1
 };
 
 // Boxes of one image that may hold an object, best first, on the host.
@@ -30,6 +31,9 @@ struct Detections {
   Tensor scores;      // (D) float32
   Tensor classes;     // (D) int64
   Tensor mask_probs;  // (D, 28, 28) float32: probability of the box's own class; absent without a mask head
+  // (D) float32: what masks are ranked by, scores x the predicted IoU, of which less than 0 counts as 0 and more than 1 as 1; absent without
+  // mask scoring.
+  Tensor mask_scores{};
 };
 
 // The same detections in an image of another size (height, width), clipped to it; boxes without area are left out (detectron2's

@@ -40,6 +40,7 @@ void MaskRcnnOptions::validate() const {
   want(rpn.num_conv >= 1, "rpn.num_conv is less than 1");
   want(roi_heads.num_classes >= 1, "num_classes is less than 1");
   want(roi_heads.box_num_fc >= 1, "box_num_fc is less than 1");
+  want(roi_heads.mask_on || !roi_heads.mask_scoring, "mask_scoring wants masks (mask_on)");
   if (roi_heads.cascade_ious.empty()) return;
   want(roi_heads.cascade_bbox_reg_weights.size() >= roi_heads.cascade_ious.size(),
        "cascade_bbox_reg_weights wants as many as cascade_ious");

@@ -16,7 +16,7 @@ class MaskRcnn : public Module {
 
   // images (N, H, W, 3) float32: normalised, then padded with zeros at the bottom and the right to multiples of 32; sizes: height
   // and width of each before padding. Losses loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg, loss_mask (in a cascade
-  // loss_cls_stage0, ...), each a scalar. `truth` is on the device of the images. Without a sampler anchors and regions are drawn by
+  // loss_cls_stage0, ...; with mask scoring also loss_maskiou), each a scalar. `truth` is on the device of the images. Without a sampler anchors and regions are drawn by
   // set_random's seed and step. Throws UsageError for sizes that are no multiples of 32, DivergedError where proposals are not finite.
   NamedLosses losses(const Tensor& images, ImageSizes sizes, const GroundTruth& truth, Sampler* sampler = nullptr);
 

@@ -76,6 +76,8 @@ struct RoiHeadsOptions {
   int64_t mask_conv_dim = 256;
   int64_t mask_num_conv = 4;
   nn::NormKind mask_norm = nn::NormKind::none;
+  bool mask_weights_normalize = false;  // weights of pixels in loss_mask (GroundTruth::pixel_weights) are divided by their mean
+  bool mask_scoring = false;            // a head that predicts the masks' IoU (Mask Scoring R-CNN)
 
   // Cascade: one box head per threshold, the later ones on the boxes of the one before. Empty: a single head.
   std::vector<double> cascade_ious{};  // detectron2: 0.5, 0.6, 0.7

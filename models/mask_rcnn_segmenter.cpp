@@ -8,6 +8,7 @@
 #include "data/detection_augment.h"
 #include "data/image_ops.h"
 #include "data/mask_patches.h"
+#include "data/rle.h"
 #include "kernels/nms.h"
 #include "models/mask_rcnn.h"
 #include "tensor/error.h"
@@ -69,7 +70,7 @@ Detections join(const Detections& a, const Detections& b, double nms_threshold, 
             rows_of(a.scores, b.scores, every), rows_of(a.classes, b.classes, every));
   const std::span<const int64_t> kept(keep.data<int64_t>(), static_cast<size_t>(count.data<int64_t>()[0]));
   return {rows_of(a.boxes, b.boxes, kept), rows_of(a.scores, b.scores, kept), rows_of(a.classes, b.classes, kept),
-          rows_of(a.mask_probs, b.mask_probs, kept)};
+          rows_of(a.mask_probs, b.mask_probs, kept), a.mask_scores ? rows_of(a.mask_scores, b.mask_scores, kept) : Tensor()};
 }
 
 class MaskRcnnSegmenter final : public Segmenter {
@@ -117,7 +118,9 @@ class MaskRcnnSegmenter final : public Segmenter {
       masks.push_back(instances[i].mask);
     }
     const MaskPatches patches = to_patches(masks);
-    return {canvas(images), sizes, first, corner_boxes(instances), classes, patches.bits, patches.windows};
+    std::vector<Tensor> batch{canvas(images), sizes, first, corner_boxes(instances), classes, patches.bits, patches.windows};
+    if (options_.pixel_weights.any()) batch.push_back(weight_maps(examples, batch[mask_rcnn_batch::images]));
+    return batch;
   }
 
   NamedLosses losses(std::span<const Tensor> batch) override {
@@ -128,6 +131,7 @@ class MaskRcnnSegmenter final : public Segmenter {
     truth.boxes = at_network(batch[b::boxes]);
     truth.classes = at_network(batch[b::classes]);
     truth.masks = {at_network(batch[b::mask_bits]), at_network(batch[b::mask_windows])};
+    if (options_.pixel_weights.any()) truth.pixel_weights = at_network(batch[b::pixel_weights]);
     return net_.losses(at_network(batch[b::images]), sizes_of(batch[b::sizes]), truth);
   }
 
@@ -154,6 +158,7 @@ class MaskRcnnSegmenter final : public Segmenter {
   std::vector<std::string> metric_names() const override {
     if (!options_.validation_losses) return {};
     std::vector<std::string> names{"loss", "loss_rpn_cls", "loss_rpn_loc", "loss_mask"};
+    if (options_.network.roi_heads.mask_scoring) names.emplace_back("loss_maskiou");
     const size_t stages = options_.network.roi_heads.cascade_ious.size();
     for (const std::string name : {"loss_cls", "loss_box_reg"}) {
       if (stages == 0) names.push_back(name);
@@ -197,6 +202,21 @@ class MaskRcnnSegmenter final : public Segmenter {
     const Tensor x = fit(example).image;
     const auto [height, width] = resize_shortest_edge(x.dim(0), x.dim(1), options_.min_size_test, options_.max_size_test);
     return height == x.dim(0) && width == x.dim(1) ? x : resize_detection_image(x, height, width);
+  }
+
+  // Weights of the pixels of each image, padded as the images are.
+  Tensor weight_maps(std::span<const Example> examples, const Tensor& images) const {
+    PixelWeights options = options_.pixel_weights;
+    options.normalize = false;
+    const Tensor maps = Tensor::full({images.dim(0), images.dim(1), images.dim(2), 1}, 1);
+    for (size_t n = 0; n < examples.size(); ++n) {
+      const int64_t height = examples[n].image.dim(0), width = examples[n].image.dim(1);
+      const Tensor map = pixel_weights(labels_of_instances(examples[n].instances, height, width), options);
+      for (int64_t y = 0; y < height; ++y)
+        std::copy_n(map.data<float>() + y * width, width,
+                    maps.data<float>() + (static_cast<int64_t>(n) * maps.dim(1) + y) * maps.dim(2));
+    }
+    return maps;
   }
 
   // Images (H, W, 1 or 3), uint8 or float32, normalised into one batch.
@@ -244,6 +264,7 @@ class MaskRcnnSegmenter final : public Segmenter {
                                      static_cast<float>(double(height) / double(size[0]))};
     const std::array<float, 2> limit{static_cast<float>(width), static_cast<float>(height)};
     const int64_t count = found.boxes.dim(0);
+    const Tensor& scores = found.mask_scores ? found.mask_scores : found.scores;  // instances are masks
     std::vector<Instance> instances;
     std::vector<int64_t> rows;
     std::vector<float> boxes;
@@ -254,7 +275,7 @@ class MaskRcnnSegmenter final : public Segmenter {
       if (!(b[2] > b[0] && b[3] > b[1])) continue;
       Instance instance;
       instance.category = static_cast<int>(found.classes.data<int64_t>()[i]);
-      instance.score = double(found.scores.data<float>()[i]);
+      instance.score = double(scores.data<float>()[i]);
       instance.box = {b[0], b[1], double(b[2]) - double(b[0]), double(b[3]) - double(b[1])};
       instances.push_back(std::move(instance));
       rows.push_back(i);

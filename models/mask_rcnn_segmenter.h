@@ -8,6 +8,7 @@
 #include "data/selection.h"
 #include "models/image_input.h"
 #include "models/mask_rcnn_options.h"
+#include "models/pixel_weights.h"
 #include "models/segmenter.h"
 
 namespace glia {
@@ -24,6 +25,8 @@ struct MaskRcnnSegmenterOptions {
   bool validation_losses = false;  // validate() gives the losses, at the price of a second pass
   std::vector<std::pair<std::string, double>> loss_weights{};  // of validate()'s sum; 1 for those that are not named
   Selection selection{};
+  PixelWeights
+      pixel_weights{};  // of loss_mask, from the instances as the network sees them; `normalize`: network.roi_heads has its own
 };
 
 // Throws UsageError naming what does not go together.
@@ -39,6 +42,7 @@ enum : size_t {
   classes,    // (G) int64
   mask_bits,  // MaskPatches
   mask_windows,
+  pixel_weights,  // (N, H, W, 1) float32; there where options.pixel_weights asks for it
 };
 }
 

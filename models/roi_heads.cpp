@@ -67,6 +67,22 @@ Rois all_regions(std::span<const Proposals> proposals, Device device) {
   return rois;
 }
 
+// RoiAlign's regions: image, x1, y1, x2, y2.
+Tensor roi_rows(const Rois& rois) {
+  std::vector<float> image(rois.image.begin(), rois.image.end());
+  const Tensor column = Tensor::from<float>({int64_t(image.size()), 1}, image).to(rois.boxes.device());
+  return concat({column, rois.boxes}, 1);
+}
+
+// Weights (R, size, size) of the pixels of masks, from maps (N, H, W, 1) of the images: cropped as mask targets are.
+Tensor mask_weights(const Tensor& maps, const Rois& rois, int64_t size, bool normalize) {
+  const NoGrad no_grad;
+  const RoiAlign op{.size = size, .sampling = 0, .aligned = true, .scales = {1, 1, 1, 1}};
+  const Tensor weights = apply(op, maps, Tensor(), Tensor(), Tensor(), roi_rows(rois), Tensor());
+  const Tensor all = reshape(weights, {weights.dim(0), size, size});
+  return normalize ? all / apply(Mean{}, all) : all;
+}
+
 template <class T>
 std::vector<T> picked(const std::vector<T>& from, std::span<const int64_t> rows) {
   std::vector<T> out;
@@ -85,6 +101,7 @@ RoiHeads::RoiHeads(const RoiHeadsOptions& options, int64_t channels) : options_(
     add(number("box_predictor", k),
         box_predictor_.emplace_back(options, cascade ? options.cascade_bbox_reg_weights[k] : options.bbox_reg_weights));
   if (options.mask_on) add("mask_head", mask_head_.emplace(options, channels));
+  if (options.mask_scoring) add("maskiou_head", mask_iou_head_.emplace(options, channels));
 }
 
 LabelledRois RoiHeads::sample(std::span<const Proposals> proposals, const GroundTruth& truth, Sampler& sampler) {
@@ -121,11 +138,9 @@ LabelledRois RoiHeads::sample(std::span<const Proposals> proposals, const Ground
 }
 
 Tensor RoiHeads::pool(const Pyramid& features, const Rois& rois, int64_t size, int64_t sampling) const {
-  std::vector<float> image(rois.image.begin(), rois.image.end());
-  const Tensor column = Tensor::from<float>({int64_t(image.size()), 1}, image).to(rois.boxes.device());
   const Tensor level = apply(FpnLevel{.min_level = 0, .max_level = 3, .canonical_size = 224, .canonical_level = 2}, rois.boxes);
   const RoiAlign op{.size = size, .sampling = sampling, .aligned = options_.pooler_aligned};
-  return apply(op, features[0], features[1], features[2], features[3], concat({column, rois.boxes}, 1), level);
+  return apply(op, features[0], features[1], features[2], features[3], roi_rows(rois), level);
 }
 
 BoxPredictions RoiHeads::predict(size_t stage, const Pyramid& features, const Rois& rois) {
@@ -178,31 +193,42 @@ NamedLosses RoiHeads::losses(const Pyramid& features, const LabelledRois& sample
   for (size_t r = 0; r < sampled.classes.size(); ++r)
     if (sampled.classes[r] != options_.num_classes) foreground.push_back(int64_t(r));
   if (foreground.empty()) {
-    losses.emplace_back("loss_mask", Tensor::zeros({}, DType::float32, sampled.boxes.device()));
+    const Tensor none = Tensor::zeros({}, DType::float32, sampled.boxes.device());
+    losses.emplace_back("loss_mask", none);
+    if (mask_iou_head_) losses.emplace_back("loss_maskiou", none);
     return losses;
   }
   Rois inside{apply(IndexSelect{}, sampled.boxes, index_tensor(foreground, sampled.boxes.device())),
               picked(sampled.image, foreground)};
   const Tensor pooled = pool(features, inside, options_.mask_pooler_resolution, options_.mask_pooler_sampling_ratio);
-  const Tensor logits = class_logits((*mask_head_)(pooled), picked(sampled.classes, foreground));
-  const Tensor targets = mask_targets(truth.masks, inside.boxes, picked(sampled.instance, foreground), logits.dim(1));
-  losses.emplace_back("loss_mask", apply(BceWithLogits{}, logits, targets, Tensor(), Tensor()));
+  const std::vector<int64_t> classes = picked(sampled.classes, foreground), instance = picked(sampled.instance, foreground);
+  const Tensor logits = class_logits((*mask_head_)(pooled), classes);
+  const Tensor targets = mask_targets(truth.masks, inside.boxes, instance, logits.dim(1));
+  const Tensor weights =
+      truth.pixel_weights ? mask_weights(truth.pixel_weights, inside, logits.dim(1), options_.mask_weights_normalize) : Tensor();
+  losses.emplace_back("loss_mask", apply(BceWithLogits{}, logits, targets, weights, Tensor()));
+  if (mask_iou_head_) {
+    const Tensor ious = mask_iou_targets(logits, targets, part_inside(truth.masks, inside.boxes, instance));
+    losses.emplace_back("loss_maskiou", mask_iou_loss((*mask_iou_head_)(pooled, logits, classes), ious));
+  }
   kept_.mask_logits = logits.detach();
   kept_.mask_targets = targets;
   return losses;
 }
 
-Tensor RoiHeads::mask_probabilities(const Pyramid& features, const Rois& rois, std::span<const int64_t> classes) {
-  std::vector<Tensor> parts;
+RoiHeads::Masks RoiHeads::predict_masks(const Pyramid& features, const Rois& rois, std::span<const int64_t> classes) {
+  std::vector<Tensor> parts, ious;
   const auto count = int64_t(classes.size());
   for (int64_t first = 0; first < std::max<int64_t>(count, 1); first += masks_at_a_time) {
     const int64_t last = std::min(count, first + masks_at_a_time);
     const Rois some{rois.boxes.slice(first, last), {rois.image.begin() + first, rois.image.begin() + last}};
     const Tensor pooled = pool(features, some, options_.mask_pooler_resolution, options_.mask_pooler_sampling_ratio);
-    const Tensor logits = class_logits((*mask_head_)(pooled), classes.subspan(size_t(first), size_t(last - first)));
+    const auto some_classes = classes.subspan(size_t(first), size_t(last - first));
+    const Tensor logits = class_logits((*mask_head_)(pooled), some_classes);
     parts.push_back(sigmoid(logits).to(Device{}));
+    if (mask_iou_head_) ious.push_back((*mask_iou_head_)(pooled, logits, some_classes).to(Device{}));
   }
-  return concat(parts, 0);
+  return {concat(parts, 0), mask_iou_head_ ? concat(ious, 0) : Tensor()};
 }
 
 std::vector<Detections> RoiHeads::detect(const Pyramid& features, std::span<const Proposals> proposals, ImageSizes sizes) {
@@ -233,11 +259,17 @@ std::vector<Detections> RoiHeads::detect(const Pyramid& features, std::span<cons
     classes.insert(classes.end(), best.classes.values<int64_t>().begin(), best.classes.values<int64_t>().end());
   }
   if (!mask_head_) return found;
-  const Tensor masks = mask_probabilities(features, all_regions(with_objects, device), classes);
+  const Masks masks = predict_masks(features, all_regions(with_objects, device), classes);
   int64_t first = 0;
   for (Detections& d : found) {
-    d.mask_probs = masks.slice(first, first + d.boxes.dim(0)).clone();
-    first += d.boxes.dim(0);
+    const int64_t last = first + d.boxes.dim(0);
+    d.mask_probs = masks.probabilities.slice(first, last).clone();
+    if (masks.ious) {
+      d.mask_scores = d.scores.clone();
+      for (int64_t i = first; i < last; ++i)
+        d.mask_scores.data<float>()[i - first] *= std::clamp(masks.ious.data<float>()[i], 0.0F, 1.0F);
+    }
+    first = last;
   }
   return found;
 }

@@ -1,5 +1,6 @@
 #pragma once
-// The heads of Mask R-CNN (He et al. 2017) on the regions of a feature pyramid: box_head, box_predictor, mask_head. With several box heads
+// The heads of Mask R-CNN (He et al. 2017) on the regions of a feature pyramid: box_head, box_predictor, mask_head, and with mask scoring
+// maskiou_head. With several box heads
 // (Cascade R-CNN, Cai and Vasconcelos 2018) each but the first starts from the boxes of the one before, and they are numbered:
 // box_head.0.fc1, ...
 #include <optional>
@@ -7,6 +8,7 @@
 #include "models/box_head.h"
 #include "models/fpn.h"
 #include "models/mask_head.h"
+#include "models/mask_iou_head.h"
 
 namespace glia {
 
@@ -18,7 +20,7 @@ class RoiHeads : public Module {
   LabelledRois sample(std::span<const Proposals> proposals, const GroundTruth& truth, Sampler& sampler);
 
   // loss_cls, loss_box_reg (of each stage where there are several: loss_cls_stage0, ...), loss_mask: mean binary cross entropy of the
-  // mask of the region's class, over the regions that are not background.
+  // mask of the region's class, over the regions that are not background, by truth.pixel_weights where it has them; with mask scoring loss_maskiou over the same.
   NamedLosses losses(const Pyramid& features, const LabelledRois& rois, const GroundTruth& truth, ImageSizes sizes);
 
   std::vector<Detections> detect(const Pyramid& features, std::span<const Proposals> proposals, ImageSizes sizes);
@@ -32,13 +34,17 @@ class RoiHeads : public Module {
   BoxPredictions predict(size_t stage, const Pyramid& features, const Rois& rois);
   LabelledRois relabel(const Tensor& boxes, const LabelledRois& rois, const GroundTruth& truth, ImageSizes sizes,
                        double iou) const;
-  Tensor mask_probabilities(const Pyramid& features, const Rois& rois, std::span<const int64_t> classes);
+  struct Masks {
+    Tensor probabilities, ious;  // (R, M, M), (R) on the host; ious absent without mask scoring
+  };
+  Masks predict_masks(const Pyramid& features, const Rois& rois, std::span<const int64_t> classes);
   size_t stages() const { return box_head_.size(); }
 
   RoiHeadsOptions options_;
   std::deque<BoxHead> box_head_;
   std::deque<BoxPredictor> box_predictor_;
   std::optional<MaskHead> mask_head_;
+  std::optional<MaskIouHead> mask_iou_head_;
 
   struct Kept {  // for statistics()
     size_t images = 0;

@@ -1,10 +1,13 @@
 #include "models/unet.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <deque>
 
 #include "autograd/operators.h"
 #include "models/unet_milesial.h"
+#include "models/unet_plus_plus.h"
 #include "nn/layers.h"
 
 namespace glia {
@@ -19,11 +22,6 @@ struct Row {
   std::deque<Layer> layers;
   Layer& operator[](int64_t i) { return layers[static_cast<size_t>(i)]; }
 };
-
-void check_sides(const char* name, const Tensor& x, int64_t divisor) {
-  if (x.dim(1) % divisor != 0 || x.dim(2) % divisor != 0 || x.dim(1) == 0 || x.dim(2) == 0)
-    throw UsageError("{}: the input is {}x{}, want sides that are multiples of {} (2^depth)", name, x.dim(1), x.dim(2), divisor);
-}
 
 class KerasUnet : public Unet {
  public:
@@ -210,15 +208,20 @@ class OriginalUnet : public TransposedUnet {
 
 }  // namespace
 
+void check_sides(const char* name, const Tensor& x, int64_t divisor) {
+  if (x.dim(1) % divisor != 0 || x.dim(2) % divisor != 0 || x.dim(1) == 0 || x.dim(2) == 0)
+    throw UsageError("{}: the input is {}x{}, want sides that are multiples of {} (2^depth)", name, x.dim(1), x.dim(2), divisor);
+}
+
 const std::vector<std::string>& unet_names() {
-  static const std::vector<std::string> names{"unet_original", "unet_keras", "unet_dsb", "unet_milesial"};
+  static const std::vector<std::string> names{"unet_original", "unet_keras", "unet_dsb", "unet_milesial", "unet_plus_plus"};
   return names;
 }
 
 void UnetOptions::validate() const {
   const auto& known = unet_names();
   if (std::find(known.begin(), known.end(), name) == known.end())
-    throw UsageError("model.name: \"{}\" is no UNet; known are unet_original, unet_keras, unet_dsb, unet_milesial", name);
+    throw UsageError("model.name: \"{}\" is no UNet; known are {}", name, fmt::join(known, ", "));
   const auto need = [](const char* key, int64_t value, int64_t low, int64_t high) {
     if (value < low || value > high) throw UsageError("{}: {} is out of range, want {} to {}", key, value, low, high);
   };
@@ -227,7 +230,10 @@ void UnetOptions::validate() const {
   need("model.base_channels", base_channels, 1, 4096);
   need("model.depth", depth, 1, 8);
   if (head != "direct" && head != "keras") throw UsageError("model.head: \"{}\", want direct or keras", head);
-  if (bilinear && base_channels % 2 != 0)
+  need("model.prune", prune, 0, depth);
+  if (prune != 0 && prune != depth && !deep_supervision)
+    throw UsageError("model.prune: {} wants model.deep_supervision, else the one head is that of column {}", prune, depth);
+  if (name == "unet_milesial" && bilinear && base_channels % 2 != 0)
     throw UsageError("model.base_channels: {} must be even for the bilinear way up", base_channels);
 }
 
@@ -236,6 +242,7 @@ std::unique_ptr<Unet> make_unet(const UnetOptions& options) {
   if (options.name == "unet_keras") return std::make_unique<KerasUnet>(options);
   if (options.name == "unet_dsb") return std::make_unique<DsbUnet>(options);
   if (options.name == "unet_original") return std::make_unique<OriginalUnet>(options);
+  if (options.name == "unet_plus_plus") return make_unet_plus_plus(options);
   return make_milesial_unet(options);
 }
 

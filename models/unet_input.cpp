@@ -40,4 +40,13 @@ int64_t input_side(const Unet& net, int64_t depth, int64_t output) {
   }
 }
 
+std::vector<int64_t> tile_starts(int64_t size, int64_t tile, int64_t overlap) {
+  if (tile >= size) return {0};
+  const int64_t step = std::max<int64_t>(1, tile - overlap);
+  const int64_t count = (size - tile + step - 1) / step + 1;
+  std::vector<int64_t> starts;
+  for (int64_t i = 0; i < count; ++i) starts.push_back((size - tile) * i / (count - 1));
+  return starts;
+}
+
 }  // namespace glia

@@ -10,4 +10,7 @@ Tensor mirrored_window(const Tensor& x, int64_t top, int64_t left, int64_t heigh
 // The smallest side that the network takes and that gives at least `output` pixels.
 int64_t input_side(const Unet& net, int64_t depth, int64_t output);
 
+// Starts of tiles of `tile` pixels that cover `size` pixels with at least `overlap` shared, evenly spread.
+std::vector<int64_t> tile_starts(int64_t size, int64_t tile, int64_t overlap);
+
 }  // namespace glia

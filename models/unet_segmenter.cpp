@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "autograd/operators.h"
 #include "data/image_resize.h"
@@ -11,9 +10,16 @@
 #include "kernels/loss.h"
 #include "kernels/loss_region.h"
 #include "models/unet_input.h"
+#include "models/unet_targets.h"
 
 namespace glia {
 namespace {
+
+// UsageError where weights of pixels are asked for, and none of the losses takes them.
+void check_weighted(const UnetSegmenterOptions& options, const char* loss) {
+  if (options.pixel_weights.any() && std::find(options.losses.begin(), options.losses.end(), loss) == options.losses.end())
+    throw UsageError("loss.weights: of the losses of this target only {} takes weights of pixels, and loss.terms has none", loss);
+}
 
 // A batch (N, H, W, C) float32 of images, or (N, H, W) of label maps.
 Tensor stacked(const std::vector<Tensor>& parts) {
@@ -28,13 +34,21 @@ Tensor stacked(const std::vector<Tensor>& parts) {
   return all;
 }
 
+// The mean of f over the logits of all heads.
+template <class F>
+Tensor mean_over(std::span<const Tensor> heads, F f) {
+  Tensor sum = f(heads[0]);
+  for (const Tensor& z : heads.subspan(1)) sum = sum + f(z);
+  return heads.size() == 1 ? sum : sum * (1.0 / double(heads.size()));
+}
+
 // What both targets share: the network, its inputs, and how margins and sides are met.
 class UnetSegmenter : public Segmenter {
  public:
   explicit UnetSegmenter(const UnetSegmenterOptions& options) : options_(options), net_(make_unet(options_.network)) {}
 
   Module& module() override { return *net_; }
-  void infer(std::span<const Tensor> batch) override { (*net_)(at_network(batch[0])); }
+  void infer(std::span<const Tensor> batch) override { net_->heads(at_network(batch[0])); }
 
  protected:
   Tensor network_input(const Tensor& image) const {
@@ -51,16 +65,27 @@ class UnetSegmenter : public Segmenter {
   // A tensor of a batch where the network is: the trainer has brought it there already, others do it now.
   Tensor at_network(const Tensor& t) { return t.to(net_->device()); }
 
-  // Logits (height, width, K), on the host, of the window at (top, left) of x (H, W, C); what the network needs around it is mirrored.
-  Tensor logits(const Tensor& x, int64_t top, int64_t left, int64_t height, int64_t width) {
+  // Logits of each head for a batch, cropped to the target's sides where the network gives more.
+  std::vector<Tensor> batch_logits(const Tensor& images, const Tensor& target) {
+    std::vector<Tensor> heads = net_->heads(at_network(images));
+    for (Tensor& z : heads) z = pad2d(z, 0, 0, target.dim(1) - z.dim(1), target.dim(2) - z.dim(2));
+    return heads;
+  }
+
+  // Logits (height, width, K) of each head, on the host, of the window at (top, left) of x (H, W, C); what the network needs around it is
+  // mirrored.
+  std::vector<Tensor> logits(const Tensor& x, int64_t top, int64_t left, int64_t height, int64_t width) {
     const int64_t depth = options_.network.depth, margin = net_->margin();
     const int64_t in_height = input_side(*net_, depth, height), in_width = input_side(*net_, depth, width);
     const Tensor window = mirrored_window(x, top - margin, left - margin, in_height, in_width);
-    const Tensor y = (*net_)(at_network(window)).to(Device{});  // (1, P, Q, K)
-    Tensor cropped({height, width, y.dim(3)});
-    for (int64_t i = 0; i < height; ++i)
-      std::copy_n(y.data<float>() + i * y.dim(2) * y.dim(3), width * y.dim(3), cropped.data<float>() + i * width * y.dim(3));
-    return cropped;
+    std::vector<Tensor> heads = net_->heads(at_network(window));
+    for (Tensor& z : heads) {
+      const Tensor y = z.to(Device{});  // (1, P, Q, K)
+      z = Tensor({height, width, y.dim(3)});
+      for (int64_t i = 0; i < height; ++i)
+        std::copy_n(y.data<float>() + i * y.dim(2) * y.dim(3), width * y.dim(3), z.data<float>() + i * width * y.dim(3));
+    }
+    return heads;
   }
 
   std::vector<Instance> instances_of(Tensor labels) const {
@@ -91,6 +116,10 @@ class UnetSegmenter : public Segmenter {
     }
   }
 
+  // Pixel weights of a label map (H, W), where asked for.
+  Tensor weights_of(const Tensor& labels) const { return pixel_weights(labels, options_.pixel_weights); }
+  bool weighted() const { return options_.pixel_weights.any(); }
+
   double loss_weight(size_t i) const { return i < options_.loss_weights.size() ? options_.loss_weights[i] : 1; }
 
   UnetSegmenterOptions options_;
@@ -109,10 +138,13 @@ ResizeMethod image_method(const std::string& name) {
 class BinaryUnet final : public UnetSegmenter {
  public:
   explicit BinaryUnet(const UnetSegmenterOptions& options) : UnetSegmenter(options), method_(image_method(options.resize)) {
-    for (const std::string& name : options.losses) loss(name, Tensor({1, 1, 1, 1}), Tensor::zeros({1, 1, 1, 1}));  // known?
+    for (const std::string& name : options.losses)
+      loss(name, Tensor({1, 1, 1, 1}), Tensor::zeros({1, 1, 1, 1}), Tensor());  // known?
+    check_weighted(options, "bce");
   }
 
-  // labels become 0 and 1: the union of the instances, resized as a picture of 0 and 255 and cut at 128.
+  // labels become 0 and 1: the union of the instances, resized as a picture of 0 and 255 and cut at 128. For weights of pixels they keep the
+  // instances apart where they are not 0.
   Example fit(const Example& example) const override {
     const auto [height, width] = options_.image_size;
     Example fitted = example;
@@ -125,43 +157,50 @@ class BinaryUnet final : public UnetSegmenter {
     fitted.labels = Tensor({height, width}, DType::int32);
     std::transform(mask.data<uint8_t>(), mask.data<uint8_t>() + mask.size(), fitted.labels.data<int32_t>(),
                    [](uint8_t v) { return v >= 128 ? 1 : 0; });
+    if (weighted()) name_instances(fitted.labels, resize_labels(example.labels, height, width));
     return fitted;
   }
 
   std::vector<Tensor> collate(std::span<const Example> examples) const override {
-    std::vector<Tensor> images, masks;
+    std::vector<Tensor> images, masks, weights;
     for (const Example& example : examples) {
       const Tensor image = network_input(example.image);
       const int64_t in_height = input_side(*net_, options_.network.depth, image.dim(0));
       const int64_t in_width = input_side(*net_, options_.network.depth, image.dim(1));
       const Tensor window = mirrored_window(image, -net_->margin(), -net_->margin(), in_height, in_width);
       images.push_back(window.reshape({in_height, in_width, image.dim(2)}));
-      Tensor mask({example.labels.dim(0), example.labels.dim(1), 1});
-      std::transform(example.labels.data<int32_t>(), example.labels.data<int32_t>() + mask.size(), mask.data<float>(),
-                     [](int32_t label) { return label > 0 ? 1.0f : 0.0f; });
+      const Tensor mask = cells_of(example.labels).reshape({example.labels.dim(0), example.labels.dim(1), 1});
       masks.push_back(mask);
+      if (weighted()) weights.push_back(weights_of(example.labels).reshape(mask.shape()));
     }
-    return {stacked(images), stacked(masks)};
+    std::vector<Tensor> batch{stacked(images), stacked(masks)};
+    if (weighted()) batch.push_back(stacked(weights));
+    return batch;
   }
 
   NamedLosses losses(std::span<const Tensor> batch) override {
     const Tensor target = at_network(batch[1]);
-    Tensor z = (*net_)(at_network(batch[0]));
-    if (z.dim(1) != target.dim(1) || z.dim(2) != target.dim(2))
-      z = pad2d(z, 0, 0, target.dim(1) - z.dim(1), target.dim(2) - z.dim(2));  // crop
+    const Tensor weight = weighted() ? at_network(batch[2]) : Tensor();
+    const std::vector<Tensor> heads = batch_logits(batch[0], target);
     NamedLosses result;
-    for (const std::string& name : options_.losses) result.emplace_back(name, loss(name, z, target));
+    for (const std::string& name : options_.losses)
+      result.emplace_back(name, mean_over(heads, [&](const Tensor& z) { return loss(name, z, target, weight); }));
     return result;
   }
 
   NamedValues validate(const Example& example, Prediction& prediction) override {
     const Example fitted = fit(example);
     const int64_t height = fitted.image.dim(0), width = fitted.image.dim(1);
-    const Tensor z = logits(network_input(fitted.image), 0, 0, height, width).reshape({1, height, width, 1});
-    const Tensor y = fitted.labels.cast(DType::float32).reshape(z.shape());
+    std::vector<Tensor> heads = logits(network_input(fitted.image), 0, 0, height, width);
+    for (Tensor& z : heads) z = z.reshape({1, height, width, 1});
+    const Tensor y = cells_of(fitted.labels).reshape({1, height, width, 1});
+    const Tensor weight = weighted() ? weights_of(fitted.labels).reshape(y.shape()) : Tensor();
+    const auto mean_loss = [&](const std::string& name) {
+      return mean_over(heads, [&](const Tensor& z) { return loss(name, z, y, weight); }).item();
+    };
     double total = 0;
-    for (size_t i = 0; i < options_.losses.size(); ++i) total += loss_weight(i) * loss(options_.losses[i], z, y).item();
-    const Tensor p = apply(Sigmoid{}, z);
+    for (size_t i = 0; i < options_.losses.size(); ++i) total += loss_weight(i) * mean_loss(options_.losses[i]);
+    const Tensor p = mean_over(heads, sigmoid);
     double both = 0, both_soft = 0, hard = 0, soft = 0, truth = 0;
     for (int64_t i = 0; i < p.size(); ++i) {
       const double q = p.data<float>()[i], t = y.data<float>()[i], h = q > 0.5 ? 1 : 0;
@@ -173,7 +212,7 @@ class BinaryUnet final : public UnetSegmenter {
     }
     prediction = to_prediction(p.reshape({height, width}), example.image.dim(0), example.image.dim(1));
     return {{"loss", total},
-            {"bce", apply(BceWithLogits{}, z, y, Tensor{}, Tensor{}).item()},
+            {"bce", mean_over(heads, [&](const Tensor& z) { return apply(BceWithLogits{}, z, y, Tensor{}, Tensor{}); }).item()},
             {"dice", (2 * both + 1e-7) / (hard + truth + 1e-7)},
             {"dice_soft", (2 * both_soft + 1) / (soft + truth + 1)}};
   }
@@ -182,22 +221,24 @@ class BinaryUnet final : public UnetSegmenter {
 
   Prediction predict(const Tensor& image) override {
     const Tensor x = fit({.image = image, .labels = {}, .categories = {}, .index = 0, .id = {}}).image;
-    const Tensor z = logits(network_input(x), 0, 0, x.dim(0), x.dim(1));
-    return to_prediction(apply(Sigmoid{}, z).reshape({x.dim(0), x.dim(1)}), image.dim(0), image.dim(1));
+    const Tensor p = mean_over(logits(network_input(x), 0, 0, x.dim(0), x.dim(1)), sigmoid);
+    return to_prediction(p.reshape({x.dim(0), x.dim(1)}), image.dim(0), image.dim(1));
   }
 
  private:
-  Tensor loss(const std::string& name, const Tensor& z, const Tensor& y) const {
+  // weight like y, or absent.
+  Tensor loss(const std::string& name, const Tensor& z, const Tensor& y, const Tensor& weight) const {
     if (name == "bce") {
       const Tensor positive =
           options_.positive_weight == 1 ? Tensor() : Tensor::full({1}, options_.positive_weight, z.dtype(), z.device());
-      return apply(BceWithLogits{}, z, y, Tensor{}, positive);
+      return apply(BceWithLogits{}, z, y, weight, positive);
     }
-    if (name == "dice") return apply(DiceLoss{.smooth = options_.smooth}, apply(Sigmoid{}, z), y)[0];
+    if (name == "dice") return apply(DiceLoss{.per = options_.per, .smooth = options_.smooth}, apply(Sigmoid{}, z), y)[0];
     if (name == "focal") return apply(FocalLoss{.alpha = options_.focal_alpha, .gamma = options_.focal_gamma}, z, y);
     if (name == "tversky") {
-      return apply(TverskyLoss{.alpha = options_.tversky_alpha, .beta = options_.tversky_beta, .smooth = options_.smooth}, z,
-                   y)[0];
+      const TverskyLoss op{
+          .per = options_.per, .alpha = options_.tversky_alpha, .beta = options_.tversky_beta, .smooth = options_.smooth};
+      return apply(op, z, y)[0];
     }
     if (name == "lovasz") return apply(LovaszHinge{}, z, y)[0];
     throw UsageError("loss.terms: '{}' is no loss of model.target = \"binary\"; want bce, dice, focal, tversky or lovasz", name);
@@ -229,6 +270,7 @@ class BorderUnet final : public UnetSegmenter {
         throw UsageError("loss.terms: '{}' is no loss of model.target = \"border\"; want cross_entropy", name);
     if (!options.class_weights.empty() && options.class_weights.size() != size_t(num_classes))
       throw UsageError("loss.class_weights: {} values, want 3 (background, interior, border)", options.class_weights.size());
+    check_weighted(options, "cross_entropy");
     if (!options.class_weights.empty())
       class_weights_ = Tensor::from<double>({num_classes}, options.class_weights).cast(DType::float32);
   }
@@ -242,7 +284,7 @@ class BorderUnet final : public UnetSegmenter {
   }
 
   std::vector<Tensor> collate(std::span<const Example> examples) const override {
-    std::vector<Tensor> images, targets;
+    std::vector<Tensor> images, targets, weights;
     for (const Example& example : examples) {
       const Tensor image = network_input(example.image);
       const int64_t in_height = input_side(*net_, options_.network.depth, image.dim(0));
@@ -250,28 +292,31 @@ class BorderUnet final : public UnetSegmenter {
       const Tensor window = mirrored_window(image, -net_->margin(), -net_->margin(), in_height, in_width);
       images.push_back(window.reshape({in_height, in_width, image.dim(2)}));
       targets.push_back(border_classes(example.labels, options_.border_width));
+      if (weighted()) weights.push_back(weights_of(example.labels));
     }
-    return {stacked(images), stacked(targets)};
+    std::vector<Tensor> batch{stacked(images), stacked(targets)};
+    if (weighted()) batch.push_back(stacked(weights));
+    return batch;
   }
 
   NamedLosses losses(std::span<const Tensor> batch) override {
     const Tensor target = at_network(batch[1]);
-    Tensor z = (*net_)(at_network(batch[0]));
-    if (z.dim(1) != target.dim(1) || z.dim(2) != target.dim(2))
-      z = pad2d(z, 0, 0, target.dim(1) - z.dim(1), target.dim(2) - z.dim(2));  // crop
-    return {{"cross_entropy", cross_entropy(z, target)}};
+    const Tensor weight = weighted() ? at_network(batch[2]) : Tensor();
+    const std::vector<Tensor> heads = batch_logits(batch[0], target);
+    return {{"cross_entropy", mean_over(heads, [&](const Tensor& z) { return cross_entropy(z, target, weight); })}};
   }
 
   NamedValues validate(const Example& example, Prediction& prediction) override {
     const Tensor p = probabilities(fit(example).image);  // (H, W, 3)
     const Tensor target = border_classes(example.labels, options_.border_width);
+    const Tensor weight = weighted() ? weights_of(example.labels) : Tensor();
     double sum = 0, weights = 0, both = 0, hard = 0, truth = 0;
     for (int64_t i = 0; i < target.size(); ++i) {
       const auto c = static_cast<size_t>(target.data<int64_t>()[i]);
       const float* q = p.data<float>() + i * num_classes;
       const double w = options_.class_weights.empty() ? 1 : options_.class_weights[c];
-      sum -= w * std::log(std::max(double(q[c]), 1e-12));
-      weights += w;
+      sum -= w * (weight ? double(weight.data<float>()[i]) : 1) * std::log(std::max(double(q[c]), 1e-12));
+      weights += weight ? 1 : w;  // as the op's mean
       const double h = q[0] < 0.5f ? 1 : 0, t = c != 0 ? 1 : 0;
       both += h * t;
       hard += h;
@@ -288,9 +333,9 @@ class BorderUnet final : public UnetSegmenter {
   }
 
  private:
-  Tensor cross_entropy(const Tensor& z, const Tensor& target) {
+  Tensor cross_entropy(const Tensor& z, const Tensor& target, const Tensor& weight) {
     if (class_weights_) class_weights_ = class_weights_.to(z.device());  // once
-    return apply(CrossEntropy{}, z, target, class_weights_, Tensor{})[0];
+    return apply(CrossEntropy{}, z, target, class_weights_, weight)[0];
   }
 
   // Class probabilities (H, W, 3) of a fitted image (H, W, C): tiles blended with weights that fall off linearly towards their edges.
@@ -305,7 +350,7 @@ class BorderUnet final : public UnetSegmenter {
     };
     for (const int64_t top : tile_starts(height, tile_height, options_.overlap)) {
       for (const int64_t left : tile_starts(width, tile_width, options_.overlap)) {
-        const Tensor p = apply(Softmax{.axis = -1}, logits(x, top, left, tile_height, tile_width));
+        const Tensor p = mean_over(logits(x, top, left, tile_height, tile_width), [](const Tensor& z) { return softmax(z); });
         for (int64_t i = 0; i < tile_height; ++i) {
           for (int64_t j = 0; j < tile_width; ++j) {
             const float w = taper(i, tile_height) * taper(j, tile_width);
@@ -344,42 +389,6 @@ class BorderUnet final : public UnetSegmenter {
 };
 
 }  // namespace
-
-Tensor border_classes(const Tensor& labels, int64_t width) {
-  const int64_t rows = labels.dim(0), columns = labels.dim(1);
-  const int32_t* label = labels.data<int32_t>();
-  // Smallest and largest non-zero label of each window, rows then columns: they differ where two cells are near.
-  constexpr int32_t none = std::numeric_limits<int32_t>::max();
-  std::vector<int32_t> low(static_cast<size_t>(rows * columns), none), high(low.size(), 0);
-  for (int64_t y = 0; y < rows; ++y)
-    for (int64_t x = 0; x < columns; ++x)
-      for (int64_t k = std::max<int64_t>(0, x - width); k <= std::min(columns - 1, x + width); ++k)
-        if (const int32_t v = label[y * columns + k]; v != 0) {
-          low[size_t(y * columns + x)] = std::min(low[size_t(y * columns + x)], v);
-          high[size_t(y * columns + x)] = std::max(high[size_t(y * columns + x)], v);
-        }
-  Tensor classes({rows, columns}, DType::int64);
-  for (int64_t y = 0; y < rows; ++y)
-    for (int64_t x = 0; x < columns; ++x) {
-      int32_t smallest = none, largest = 0;
-      for (int64_t k = std::max<int64_t>(0, y - width); k <= std::min(rows - 1, y + width); ++k) {
-        smallest = std::min(smallest, low[size_t(k * columns + x)]);
-        largest = std::max(largest, high[size_t(k * columns + x)]);
-      }
-      const bool near_two = largest > 0 && smallest != largest;
-      classes.data<int64_t>()[y * columns + x] = near_two ? 2 : label[y * columns + x] > 0 ? 1 : 0;
-    }
-  return classes;
-}
-
-std::vector<int64_t> tile_starts(int64_t size, int64_t tile, int64_t overlap) {
-  if (tile >= size) return {0};
-  const int64_t step = std::max<int64_t>(1, tile - overlap);
-  const int64_t count = (size - tile + step - 1) / step + 1;
-  std::vector<int64_t> starts;
-  for (int64_t i = 0; i < count; ++i) starts.push_back((size - tile) * i / (count - 1));
-  return starts;
-}
 
 std::unique_ptr<Segmenter> make_unet_segmenter(const UnetSegmenterOptions& options) {
   UnetSegmenterOptions full = options;

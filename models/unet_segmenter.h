@@ -6,7 +6,9 @@
 //           start as what is surely interior (seeds), and grow over the rest of what is cell
 #include <memory>
 
+#include "kernels/loss_region.h"
 #include "models/image_input.h"
+#include "models/pixel_weights.h"
 #include "models/segmenter.h"
 #include "models/unet.h"
 
@@ -34,16 +36,11 @@ struct UnetSegmenterOptions {
   std::vector<double> loss_weights{};      // of each, for validate(); empty: 1
   std::vector<double> class_weights{};     // border
   double positive_weight = 1, focal_gamma = 2, focal_alpha = 0.25, tversky_alpha = 0.3, tversky_beta = 0.7, smooth = 1;
+  PixelWeights pixel_weights{};  // of bce and cross_entropy
+  Per per = Per::batch;          // dice and tversky: over the whole batch, or the mean over its images
 };
 
 // Throws UsageError naming the key for settings that do not go together.
 std::unique_ptr<Segmenter> make_unet_segmenter(const UnetSegmenterOptions& options);
-
-// The three classes of a label map (H, W) int32 -> (H, W) int64: 0 background, 1 interior, 2 border: pixels whose square
-// window of radius `width` holds two different cells.
-Tensor border_classes(const Tensor& labels, int64_t width);
-
-// Starts of tiles of `tile` pixels that cover `size` pixels with at least `overlap` shared, evenly spread.
-std::vector<int64_t> tile_starts(int64_t size, int64_t tile, int64_t overlap);
 
 }  // namespace glia

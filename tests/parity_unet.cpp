@@ -7,7 +7,7 @@
 #include "autograd/operators.h"
 #include "kernels/loss.h"
 #include "kernels/loss_region.h"
-#include "models/border_weights.h"
+#include "models/pixel_weights.h"
 #include "models/unet.h"
 #include "nn/optimizer.h"
 #include "tests/formula_weights.h"
@@ -30,7 +30,8 @@ void load_formula_weights(const ParityCase& c, Module& net) {
 }
 
 struct Outcome {
-  Tensor logits, loss;
+  std::vector<std::pair<std::string, Tensor>> maps;  // logits, ...
+  Tensor loss;
   double dice = -1;  // soft dice coefficient of the batch, as the loss of the case smooths it
 };
 
@@ -39,19 +40,40 @@ double soft_dice(const Tensor& logits, const Tensor& target, double smooth) {
   return 1 - apply(DiceLoss{.per = Per::batch, .smooth = smooth}, sigmoid(logits), target)[0].item();
 }
 
+// UNet++: the mean over the heads of 0.5 bce + dice per image, and the mean of their probabilities.
+Outcome run_heads(const ParityCase& c, Unet& net) {
+  const std::vector<Tensor> heads = net.heads(c.input("x", to_nhwc));
+  const Tensor target = c.input("y", to_nhwc).cast(DType::float32);
+  const BceDiceLoss op{.per = Per::sample, .smooth = c.params()["dice"]["smooth"].GetDouble(), .bce_weight = 0.5};
+  Outcome outcome;
+  Tensor loss, probability;
+  for (size_t k = 0; k < heads.size(); ++k) {
+    outcome.maps.emplace_back(heads.size() > 1 ? fmt::format("logits_{}", k + 1) : "logits", heads[k]);
+    const Tensor l = apply(op, heads[k], target)[0], p = sigmoid(heads[k]);
+    loss = loss ? loss + l : l;
+    probability = probability ? probability + p : p;
+  }
+  outcome.loss = loss * (1.0 / double(heads.size()));
+  outcome.maps.emplace_back("probability", probability * (1.0 / double(heads.size())));
+  return outcome;
+}
+
 Outcome run(const ParityCase& c, Unet& net) {
+  if (c.op() == "unet_plus_plus") return run_heads(c, net);
   const Tensor logits = net(c.input("x", to_nhwc));
   if (c.text("loss", "") == "weighted softmax cross entropy")
-    return {logits, apply(CrossEntropy{}, logits, c.input("y"), Tensor(), c.input("weight"))[0]};
+    return {{{"logits", logits}}, apply(CrossEntropy{}, logits, c.input("y"), Tensor(), c.input("weight"))[0]};
   const Tensor target = c.input("y", to_nhwc).cast(DType::float32);
   if (c.text("loss", "") == "bce")
-    return {logits, apply(BceWithLogits{}, logits, target, Tensor(), Tensor()), soft_dice(logits, target, 1)};
+    return {{{"logits", logits}}, apply(BceWithLogits{}, logits, target, Tensor(), Tensor()), soft_dice(logits, target, 1)};
   const double smooth = c.params()["dice"]["smooth"].GetDouble();
-  return {logits, apply(BceDiceLoss{.per = Per::batch, .smooth = smooth}, logits, target)[0], soft_dice(logits, target, smooth)};
+  return {{{"logits", logits}},
+          apply(BceDiceLoss{.per = Per::batch, .smooth = smooth}, logits, target)[0],
+          soft_dice(logits, target, smooth)};
 }
 
 void check_outcome(const ParityCase& c, const std::string& prefix, const Outcome& got) {
-  c.check(prefix + "logits", got.logits, to_nchw);
+  for (const auto& [name, map] : got.maps) c.check(prefix + name, map, to_nchw);
   c.check_number(prefix + "loss", got.loss.item());
   if (got.dice >= 0) c.check_number(prefix + "dice", got.dice);
 }
@@ -107,16 +129,8 @@ void check_training(const ParityCase& c, Unet& net) {
     if (b.name.ends_with("running_mean") || b.name.ends_with("running_var")) c.check("after/" + b.name, *b.tensor);
 }
 
-PARITY_MODEL(unet) {
-  const std::string variant = c.text("variant", "");
-  UnetOptions options;
-  options.name = variant == "dsb2018" ? "unet_dsb" : variant == "valid" ? "unet_original" : "unet_" + variant;
-  options.in_channels = c.input("x").dim(1);
-  options.out_channels = variant == "valid" ? 2 : 1;
-  options.base_channels = c.integer("base", 0);
-  options.head = "keras";
-  options.bilinear = c.flag("bilinear", false);
-  options.dropout = false;
+// Evaluation, and training where the case has steps.
+void check_network(const ParityCase& c, const UnetOptions& options) {
   const auto net = make_unet(options);
   load_formula_weights(c, *net);
   CHECK(net->parameter_count() == c.integer("parameters", 0));
@@ -130,9 +144,33 @@ PARITY_MODEL(unet) {
   check_training(c, *net);
 }
 
+PARITY_MODEL(unet) {
+  const std::string variant = c.text("variant", "");
+  UnetOptions options;
+  options.name = variant == "dsb2018" ? "unet_dsb" : variant == "valid" ? "unet_original" : "unet_" + variant;
+  options.in_channels = c.input("x").dim(1);
+  options.out_channels = variant == "valid" ? 2 : 1;
+  options.base_channels = c.integer("base", 0);
+  options.head = "keras";
+  options.bilinear = c.flag("bilinear", false);
+  options.dropout = false;
+  check_network(c, options);
+}
+
+PARITY_MODEL(unet_plus_plus) {
+  UnetOptions options;
+  options.name = "unet_plus_plus";
+  options.in_channels = c.input("x").dim(1);
+  options.base_channels = c.integers("widths")[0];
+  options.bilinear = c.text("variant", "") == "bilinear";
+  options.deep_supervision = options.bilinear ? c.flag("deep_supervision", false) : c.integers("heads").size() > 1;
+  options.dropout = false;
+  check_network(c, options);
+}
+
 PARITY_MODEL(unet_border_weights) {
-  const Tensor weight = unet_border_weights(c.input("labels").cast(DType::int32), {c.number("w0", 0), c.number("sigma", 0)});
-  c.check("weight", weight);
+  const PixelWeights options{.border = c.number("w0", 0), .sigma = c.number("sigma", 0), .balance = true};
+  c.check("weight", pixel_weights(c.input("labels").cast(DType::int32), options));
 }
 
 }  // namespace

@@ -108,6 +108,11 @@ TEST_CASE("config: impossible combinations") {
   CHECK(contains(error_of("", {"model.tile=100"}), "model.tile = [100, 100]: sides must be divisible"));
   CHECK(contains(error_of("", {"model.tile=64", "model.overlap=64"}), "smaller than a tile"));
   CHECK(contains(error_of("", {"model.connectivity=5"}), "want 4 or 8"));
+  CHECK(contains(error_of("", {"model.prune=1"}), "only unet_plus_plus can be pruned"));
+  CHECK(contains(error_of("", {"model.name=unet_plus_plus", "model.depth=3", "model.prune=4"}), "at most the number of columns"));
+  CHECK(
+      contains(error_of("", {"model.name=unet_plus_plus", "model.deep_supervision=false", "model.prune=2"}), "deep_supervision"));
+  CHECK(error_of("", {"model.name=unet_plus_plus", "model.deep_supervision=false", "model.prune=4"}) == "");
   CHECK(contains(error_of("", {"data.fit=crop", "data.image_size=0"}), "a crop needs data.image_size"));
   CHECK(contains(error_of("", {"solver.lr=0"}), "command line: solver.lr = 0.0: nothing would be learned"));
   CHECK(contains(error_of("", {"solver.momentum=1"}), "want below 1"));
@@ -164,6 +169,8 @@ TEST_CASE("config: impossible combinations of Mask R-CNN") {
   CHECK(contains(error({cascade, agnostic, "roi_heads.iou_threshold=0.4"}), "the first must be"));
   CHECK(contains(error({cascade, agnostic, "loss.terms={loss_cls=0.5}"}), "is no loss"));
   CHECK(contains(error({"roi_heads.cascade_ious=[0.5,0.6,0.7,0.8]", agnostic}), "three at most"));
+  CHECK(contains(error({"loss.terms={loss_maskiou=0.5}"}), "is no loss"));
+  CHECK(error({"loss.terms={loss_maskiou=0.5}", "roi_heads.mask_scoring=true"}) == "");
   CHECK(contains(error({"solver.weight_decay_bias=-0.5"}), "-1 for solver.weight_decay"));
 }
 
@@ -286,6 +293,18 @@ TEST_CASE("config: recipes by name and by file") {
   const Config mine = load_config(file.string());
   CHECK(mine.solver.lr == 0.25);
   CHECK(mine.origins.at("solver.lr") == file.string() + ":2");
+
+  Config based_on_nothing;
+  std::ofstream(file) << "base = \"unet_border\"\n[solver]\nlr = 0.25\n";
+  const Config border = load_config("unet_border"), based = load_config(file.string());
+  CHECK(resume_differences(border, based) ==
+        std::vector<std::string>{fmt::format("solver.lr: {} in the run, 0.25 now ({}:3)", border.solver.lr, file.string())});
+  CHECK(based.origins.at("model.target").starts_with("recipes/unet_border.toml:"));
+  std::ofstream(file) << "base = 3\n";
+  CHECK_THROWS_WITH_AS(load_config(file.string()), doctest::Contains(":1: base = 3: want the name of a recipe"), UsageError);
+  std::ofstream(file) << fmt::format("base = \"{}\"\n", file.string());
+  CHECK_THROWS_WITH_AS(load_config(file.string()), doctest::Contains("without end"), UsageError);
+  CHECK_THROWS_AS(read_toml(based_on_nothing, "base = \"unet\"\n", "config.toml"), UsageError);  // recipes alone have one
   std::filesystem::remove(file);
 }
 

@@ -42,8 +42,11 @@ bool same_bits(const StateDict& a, const StateDict& b) {
 
 // Four noisy images of 32 x 32 with some squares for cells.
 Example squares(int64_t index) {
-  Example e{.image = Tensor({32, 32, 1}, DType::uint8), .labels = Tensor::zeros({32, 32}, DType::int32), .categories = {0, 0, 0},
-            .index = index, .id = fmt::format("img{}", index)};
+  Example e{.image = Tensor({32, 32, 1}, DType::uint8),
+            .labels = Tensor::zeros({32, 32}, DType::int32),
+            .categories = {0, 0, 0},
+            .index = index,
+            .id = fmt::format("img{}", index)};
   const Philox random(7, static_cast<uint64_t>(index));
   for (int64_t i = 0; i < e.labels.size(); ++i) {
     const int64_t y = i / 32, x = i % 32, cell = x / 10;
@@ -59,7 +62,8 @@ Loader squares_loader(const Segmenter& segmenter) {
   options.batch_size = 2;
   options.workers = 0;
   options.prepare = [&segmenter](std::span<const Example> examples) { return segmenter.collate(examples); };
-  return Loader(4, [&segmenter](int64_t i) { return segmenter.fit(squares(i)); }, options);
+  return Loader(
+      4, [&segmenter](int64_t i) { return segmenter.fit(squares(i)); }, options);
 }
 
 TrainerOptions clipped_adam(const NumberMap& weights) {
@@ -84,8 +88,8 @@ ThreeSteps train_three_steps(const UnetSegmenterOptions& options, Device device)
   segmenter->module().initialize(5);
   segmenter->module().to(device);
   Loader loader = squares_loader(*segmenter);
-  Trainer trainer(segmenter->module(), [&](const Batch& b) { return segmenter->losses(b.tensors); }, loader,
-                  clipped_adam({{"dice", 0.5}}));
+  Trainer trainer(
+      segmenter->module(), [&](const Batch& b) { return segmenter->losses(b.tensors); }, loader, clipped_adam({{"dice", 0.5}}));
   ThreeSteps result;
   trainer.launch();
   const int64_t before = device_waits();
@@ -146,6 +150,13 @@ TEST_CASE("three steps of a tiny UNet have the CPU's losses on the emulated devi
   systems.back().second.losses = {"cross_entropy"};
   systems.back().second.class_weights = {1, 2, 4};
   systems.emplace_back("elu, transposed convolutions", tiny("unet_dsb"));
+  systems.emplace_back("UNet++, bilinear", tiny("unet_plus_plus"));
+  systems.back().second.network.bilinear = true;
+  systems.back().second.losses = {"bce", "dice"};
+  systems.back().second.per = Per::sample;
+  systems.emplace_back("UNet++, transposed", tiny("unet_plus_plus"));
+  systems.back().second.target = UnetTarget::border;
+  systems.back().second.losses = {"cross_entropy"};
   for (const auto& [label, options] : systems) {
     INFO(label);
     const ThreeSteps want = train_three_steps(options, Device{}), got = train_three_steps(options, emulated);
@@ -160,7 +171,8 @@ TEST_CASE("three steps of a tiny UNet have the CPU's losses on the emulated devi
     }
     CHECK(got.waits == 0);
     for (int64_t i = 0; i < want.prediction.foreground.size(); ++i)
-      REQUIRE(got.prediction.foreground.data<float>()[i] == doctest::Approx(want.prediction.foreground.data<float>()[i]).epsilon(1e-3));
+      REQUIRE(got.prediction.foreground.data<float>()[i] ==
+              doctest::Approx(want.prediction.foreground.data<float>()[i]).epsilon(1e-3));
     const DeferredStreams deferred;
     CHECK(same_bits(train_three_steps(options, emulated).weights, got.weights));
   }
@@ -310,7 +322,8 @@ TEST_CASE("what computes wrongly in bf16 alone is found before the first step") 
   found(doubled, "the gradient's norm of the first batch is ");
   const auto overflows = [&](TinyNet& net, const Tensor& x) { return times(net(x), NAN); };
   found(complaint(true, overflows), "is nan, in float32 ");
-  found(complaint(false, overflows), "bf16 holds too few digits here, in float32 the same step is finite: set run.precision = \"fp32\"");
+  found(complaint(false, overflows),
+        "bf16 holds too few digits here, in float32 the same step is finite: set run.precision = \"fp32\"");
 }
 
 TEST_CASE("batches and numbers travel beside the work") {
@@ -353,7 +366,8 @@ TEST_CASE("the limit of a device's memory, and what its error lists") {
     FAIL("the limit was not enforced");
   } catch (const OutOfMemoryError& e) {
     const std::string text = e.what();
-    CHECK(text.find("out of memory on emulated: tensor (200, 1000) float32 (0.8 MB) was refused by the limit") != std::string::npos);
+    CHECK(text.find("out of memory on emulated: tensor (200, 1000) float32 (0.8 MB) was refused by the limit") !=
+          std::string::npos);
     CHECK(text.find("solver.batch_size") != std::string::npos);
   }
   set_memory_limit(0, emulated);

@@ -64,6 +64,14 @@ MaskRcnnOptions tiny() {
   return o;
 }
 
+// Cascade R-CNN and Mask Scoring R-CNN at once.
+MaskRcnnOptions with_all_heads(MaskRcnnOptions o) {
+  o.roi_heads.cascade_ious = {0.5, 0.6, 0.7};
+  o.roi_heads.cls_agnostic_bbox_reg = true;
+  o.roi_heads.mask_scoring = true;
+  return o;
+}
+
 struct Batch {
   Tensor images;
   std::vector<std::array<int64_t, 2>> sizes{{50, 60}, {64, 40}};
@@ -193,17 +201,24 @@ TEST_CASE("random samples: of the right size, without repetition, uniform, a fun
 }
 
 TEST_CASE("Mask R-CNN: a step with and without instances; the step's number draws the sample") {
-  MaskRcnn net(tiny());
+  MaskRcnnOptions options = tiny();
+  size_t wanted = 5;
+  SUBCASE("one box head") {}
+  SUBCASE("a cascade with mask scoring") {
+    options = with_all_heads(options);
+    wanted = 10;
+  }
+  MaskRcnn net(options);
   net.initialize(1);
   for (const int64_t instances : {0, 3}) {
     const Batch b = batch_of(instances);
     net.set_random(7, 0);
     const NamedLosses losses = net.losses(b.images, b.sizes, b.truth);
-    CHECK(losses.size() == 5);
+    CHECK(losses.size() == wanted);
     for (const auto& [name, loss] : losses) {
       INFO(name);
       CHECK(std::isfinite(loss.item()));
-      const bool about_instances = name == "loss_mask" || name == "loss_box_reg" || name == "loss_rpn_loc";
+      const bool about_instances = name.starts_with("loss_mask") || name.starts_with("loss_box_reg") || name == "loss_rpn_loc";
       if (about_instances) CHECK((loss.item() > 0) == (instances > 0));
     }
     backward(total(losses));
@@ -298,6 +313,8 @@ TEST_CASE("rescaled detections: clipped to the image, those without area left ou
 TEST_CASE("Mask R-CNN on the emulated device: losses, gradients and detections of the CPU") {
   const Device emulated{DeviceKind::emulated};
   MaskRcnnOptions options = tiny();
+  SUBCASE("one box head") {}
+  SUBCASE("a cascade with mask scoring") { options = with_all_heads(options); }
   options.roi_heads.score_thresh_test = 0.3;
   MaskRcnn host(options), device(options);
   host.initialize(4);
@@ -333,6 +350,9 @@ TEST_CASE("Mask R-CNN on the emulated device: losses, gradients and detections o
     REQUIRE(found[n].boxes.dim(0) == there[n].boxes.dim(0));
     for (int64_t i = 0; i < found[n].boxes.size(); ++i)
       CHECK(there[n].boxes.data<float>()[i] == doctest::Approx(found[n].boxes.data<float>()[i]).epsilon(1e-3));
+    REQUIRE(bool(found[n].mask_scores) == bool(there[n].mask_scores));
+    for (int64_t i = 0; found[n].mask_scores && i < found[n].mask_scores.size(); ++i)
+      CHECK(there[n].mask_scores.data<float>()[i] == doctest::Approx(found[n].mask_scores.data<float>()[i]).epsilon(1e-3));
     for (int64_t i = 0; i < found[n].mask_probs.size(); ++i)
       REQUIRE(there[n].mask_probs.data<float>()[i] == doctest::Approx(found[n].mask_probs.data<float>()[i]).epsilon(1e-3));
   }

@@ -87,13 +87,23 @@ TrainerOptions adam() {
   return o;
 }
 
+// Cascade R-CNN and Mask Scoring R-CNN at once.
+MaskRcnnSegmenterOptions with_all_heads(MaskRcnnSegmenterOptions o) {
+  o.network.roi_heads.cascade_ious = {0.5, 0.6, 0.7};
+  o.network.roi_heads.cls_agnostic_bbox_reg = true;
+  o.network.roi_heads.mask_scoring = true;
+  return o;
+}
+
 struct Training {
-  std::unique_ptr<Segmenter> segmenter = initialized();
+  explicit Training(const MaskRcnnSegmenterOptions& options = tiny()) : segmenter(initialized(options)) {}
+
+  std::unique_ptr<Segmenter> segmenter;
   Loader loader = cells_loader(*segmenter);
   Trainer trainer{segmenter->module(), [this](const Batch& batch) { return segmenter->losses(batch.tensors); }, loader, adam()};
 
-  static std::unique_ptr<Segmenter> initialized() {
-    auto made = make_mask_rcnn_segmenter(tiny());
+  static std::unique_ptr<Segmenter> initialized(const MaskRcnnSegmenterOptions& options = tiny()) {
+    auto made = make_mask_rcnn_segmenter(options);
     made->module().initialize(7);
     return made;
   }
@@ -182,17 +192,20 @@ TEST_CASE("the losses fall over 20 steps, each by its name") {
 }
 
 TEST_CASE("the same bits with one thread and two, and after a break") {
+  MaskRcnnSegmenterOptions options = tiny();
+  SUBCASE("one box head") {}
+  SUBCASE("a cascade with mask scoring") { options = with_all_heads(options); }
   const int before = num_threads();
   set_num_threads(1);
-  Training whole;
+  Training whole(options);
   whole.steps(4);
   set_num_threads(2);
-  Training two;
+  Training two(options);
   two.steps(2);
   Checkpoint saved;
   two.trainer.save(saved);
   two.steps(2);
-  Training resumed;
+  Training resumed(options);
   resumed.trainer.load(saved, "saved");
   resumed.steps(2);
   set_num_threads(before);
@@ -270,9 +283,11 @@ TEST_CASE("prediction: boxes of the resized image come back to the image") {
 }
 
 TEST_CASE("prediction with flips: a mirrored image gives the mirrored cells") {
-  Training training;
-  training.steps(30);  // fresh masks are all about the threshold
   MaskRcnnSegmenterOptions options = tiny();
+  SUBCASE("ranked by class score") {}
+  SUBCASE("ranked by class score times IoU") { options.network.roi_heads.mask_scoring = true; }
+  Training training(options);
+  training.steps(30);  // fresh masks are all about the threshold
   options.flip = true;
   const auto segmenter = make_mask_rcnn_segmenter(options);
   segmenter->module().load_state_dict(training.segmenter->module().state_dict(), "training");
@@ -295,6 +310,29 @@ TEST_CASE("prediction with flips: a mirrored image gives the mirrored cells") {
   CHECK(masked > 3);
 }
 
+TEST_CASE("with mask scoring an instance's score is class score times IoU") {
+  MaskRcnnSegmenterOptions options = tiny();
+  const auto plain = make_mask_rcnn_segmenter(options);
+  options.network.roi_heads.mask_scoring = true;
+  const auto scoring = make_mask_rcnn_segmenter(options);
+  const NoGrad no_grad;
+  plain->module().initialize(7);
+  scoring->module().initialize(7);
+  StateDict state = scoring->module().state_dict();
+  state.at("roi_heads.maskiou_head.maskiou.weight").fill(0);
+  state.at("roi_heads.maskiou_head.maskiou.bias").fill(0.5);
+  scoring->module().load_state_dict(state, "test");
+  plain->module().eval();
+  scoring->module().eval();
+  const std::vector<Instance> want = plain->predict(cells(0).image).instances, got = scoring->predict(cells(0).image).instances;
+  REQUIRE(want.size() == got.size());
+  REQUIRE(!want.empty());
+  for (size_t i = 0; i < want.size(); ++i) {
+    CHECK(got[i].score == doctest::Approx(want[i].score / 2));
+    CHECK(got[i].mask == want[i].mask);
+  }
+}
+
 TEST_CASE("validation: a prediction, and the losses where asked for") {
   MaskRcnnSegmenterOptions options = tiny();
   options.selection.thresholds = {1};
@@ -302,9 +340,7 @@ TEST_CASE("validation: a prediction, and the losses where asked for") {
   options.validation_losses = true;
   options.loss_weights = {{"loss_mask", 0.5}};
   const auto asked = make_mask_rcnn_segmenter(options);
-  options.network.roi_heads.cascade_ious = {0.5, 0.6, 0.7};
-  options.network.roi_heads.cls_agnostic_bbox_reg = true;
-  const auto cascade = make_mask_rcnn_segmenter(options);
+  const auto cascade = make_mask_rcnn_segmenter(with_all_heads(options));
   const NoGrad no_grad;
   for (Segmenter* segmenter : {plain.get(), asked.get(), cascade.get()}) {
     segmenter->module().initialize(7);

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 #include <set>
 
 #include "autograd/operators.h"
@@ -407,6 +408,47 @@ TEST_CASE("UNets of any depth keep the image's size, or lose the margin") {
   CHECK_THROWS_AS((*strict)(noise({1, 13, 16, 1}, 1)), UsageError);
   CHECK_THROWS_AS(make_unet({.name = "unet"}), UsageError);
   CHECK_THROWS_AS(make_unet({.depth = 9}), UsageError);
+}
+
+TEST_CASE("UNet++: pruned to a column it gives that head's logits to the bit, and does without the deeper levels") {
+  const NoGrad no_grad;
+  struct Convolutions : OpObserver {
+    int count = 0;
+    void after_forward(const char* name, std::span<const Tensor>, const Tensor&) override {
+      count += std::string_view(name).starts_with("conv");
+    }
+    void after_backward(const Node&, std::span<const Tensor>) override {}
+  };
+  const Tensor x = noise({1, 16, 24, 1}, 1);
+  for (const bool bilinear : {false, true}) {
+    UnetOptions options{.name = "unet_plus_plus", .out_channels = 2, .base_channels = 4, .depth = 3, .bilinear = bilinear};
+    const auto whole = make_unet(options);
+    whole->initialize(1);
+    whole->eval();
+    const std::vector<Tensor> all = whole->heads(x);
+    REQUIRE(all.size() == 3);
+    for (int64_t d = 1; d <= 3; ++d) {
+      INFO("pruned to ", d, std::string(bilinear ? ", bilinear" : ", transposed"));
+      options.prune = d;
+      const auto pruned = make_unet(options);
+      pruned->load_state_dict(whole->state_dict(), "whole");
+      pruned->eval();
+      Convolutions convolutions;
+      const std::vector<Tensor> one = pruned->heads(x);
+      REQUIRE(one.size() == 1);
+      CHECK(std::memcmp(one[0].raw(), all[size_t(d - 1)].raw(), one[0].bytes()) == 0);
+      const int64_t nodes = (d + 1) * (d + 2) / 2, ups = bilinear ? 0 : d * (d + 1) / 2;
+      CHECK(convolutions.count == 2 * nodes + ups + 1);
+      pruned->train();
+      CHECK(pruned->heads(x).size() == 3);  // a training trains all of it
+    }
+  }
+  CHECK_THROWS_WITH_AS(make_unet({.name = "unet_plus_plus", .deep_supervision = false, .prune = 2}),
+                       doctest::Contains("model.deep_supervision"), UsageError);
+  CHECK_THROWS_AS(make_unet({.name = "unet_plus_plus", .depth = 3, .prune = 4}), UsageError);
+  const auto single = make_unet({.name = "unet_plus_plus", .base_channels = 4, .depth = 3, .deep_supervision = false});
+  CHECK(single->heads(x).size() == 1);
+  CHECK_THROWS_AS(single->heads(noise({1, 12, 16, 1}, 1)), UsageError);
 }
 
 TEST_SUITE_END();

@@ -227,13 +227,15 @@ std::string key_and_value(const Config& config, std::string_view name) {
   return fmt::format("{}: {} = {}", origin_of(config, name), name, value_text(key->slot(const_cast<Config&>(config))));
 }
 
-void read_toml(Config& config, std::string_view text, const std::string& source) {
+namespace {
+
+void read_sections(Config& config, const TomlTable& content_of, const std::string& source) {
   std::vector<std::string> sections;
   for (const ConfigKey& key : config_keys()) {
     const std::string section = section_of(key.name);
     if (std::find(sections.begin(), sections.end(), section) == sections.end()) sections.push_back(section);
   }
-  for (const auto& [section, content] : parse_toml(text, source)) {
+  for (const auto& [section, content] : content_of) {
     const std::string place = fmt::format("{}:{}", source, content.line);
     const auto* table = std::get_if<TomlTable>(&content.value);
     if (std::find(sections.begin(), sections.end(), section) == sections.end())
@@ -245,6 +247,49 @@ void read_toml(Config& config, std::string_view text, const std::string& source)
       assign(config, section + "." + name, value, at + ": ", at);
     }
   }
+}
+
+// Text of a recipe, a file or one that is compiled in, and what messages call it.
+std::pair<std::string, std::string> find_recipe(const std::string& recipe) {
+  const std::filesystem::path file(recipe);
+  std::error_code ignored;
+  const bool looks_like_a_file = file.extension() == ".toml" || std::filesystem::is_regular_file(file, ignored);
+  if (looks_like_a_file) {
+    if (!std::filesystem::is_regular_file(file, ignored)) throw UsageError("recipe {}: there is no such file", recipe);
+    std::ifstream in(file, std::ios::binary);
+    std::string text{std::istreambuf_iterator<char>(in), {}};
+    if (!in) throw IoError("recipe {}: cannot be read", recipe);
+    return {std::move(text), recipe};
+  }
+  std::vector<std::string> names;
+  for (const Recipe& r : compiled_recipes()) {
+    if (r.name == recipe) return {std::string(r.text), fmt::format("recipes/{}.toml", r.name)};
+    names.emplace_back(r.name);
+  }
+  throw UsageError("recipe {}: no file and no recipe of this name{}; there are {}", recipe, suggestion(recipe, names),
+                   fmt::join(names, ", "));
+}
+
+// The recipe's settings, on top of those of the recipe that its `base` names.
+void read_recipe(Config& config, const std::string& recipe, int bases_left = 4) {
+  const auto [text, source] = find_recipe(recipe);
+  TomlTable content = parse_toml(text, source);
+  const auto base = std::find_if(content.begin(), content.end(), [](const auto& entry) { return entry.first == "base"; });
+  if (base != content.end()) {
+    const auto* name = std::get_if<std::string>(&base->second.value);
+    const std::string place = fmt::format("{}:{}: base = {}", source, base->second.line, shown(base->second));
+    if (!name) throw UsageError("{}: want the name of a recipe, a text", place);
+    if (bases_left == 0) throw UsageError("{}: recipes that build on one another without end, or more than four", place);
+    read_recipe(config, *name, bases_left - 1);
+    content.erase(base);
+  }
+  read_sections(config, content, source);
+}
+
+}  // namespace
+
+void read_toml(Config& config, std::string_view text, const std::string& source) {
+  read_sections(config, parse_toml(text, source), source);
 }
 
 void set_value(Config& config, std::string_view key, std::string_view value, const std::string& origin) {
@@ -265,27 +310,7 @@ void apply_setting(Config& config, std::string_view setting) {
 
 Config load_config(const std::string& recipe, std::span<const std::string> settings) {
   Config config;
-  const std::filesystem::path file(recipe);
-  std::error_code ignored;
-  const bool looks_like_a_file = file.extension() == ".toml" || std::filesystem::is_regular_file(file, ignored);
-  if (looks_like_a_file) {
-    if (!std::filesystem::is_regular_file(file, ignored)) throw UsageError("recipe {}: there is no such file", recipe);
-    std::ifstream in(file, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(in), {}};
-    if (!in) throw IoError("recipe {}: cannot be read", recipe);
-    read_toml(config, text, recipe);
-  } else {
-    std::vector<std::string> names;
-    const Recipe* found = nullptr;
-    for (const Recipe& r : compiled_recipes()) {
-      names.emplace_back(r.name);
-      if (r.name == recipe) found = &r;
-    }
-    if (!found)
-      throw UsageError("recipe {}: no file and no recipe of this name{}; there are {}", recipe, suggestion(recipe, names),
-                       fmt::join(names, ", "));
-    read_toml(config, found->text, fmt::format("recipes/{}.toml", found->name));
-  }
+  read_recipe(config, recipe);
   for (const std::string& setting : settings) apply_setting(config, setting);
   check_config(config);
   return config;

@@ -29,6 +29,8 @@ struct ModelConfig {
   std::string head = "direct";
   std::string upsample = "transposed";
   bool dropout = true;
+  bool deep_supervision = true;
+  int64_t prune = 0;
   std::string target = "binary";
   int64_t border_width = 1;
   double seed_threshold = 0.8;
@@ -114,6 +116,12 @@ struct LossConfig {
   double tversky_alpha = 0.3;
   double tversky_beta = 0.7;
   double smooth = 1;
+  std::string per = "batch";
+  NumberMap weights{};
+  double weight_sigma = 5;
+  int64_t weight_radius = 5;
+  bool weight_balance = false;
+  bool weight_normalize = false;
 };
 
 struct EvalConfig {
@@ -184,8 +192,9 @@ struct Config {
   std::map<std::string, std::string, std::less<>> origins;
 };
 
-// The recipe `name` (a file, or a recipe that is compiled in, such as "unet") with the settings "a.b=c" on top, checked. Throws
-// UsageError that names the place, the key, the value and what was wanted; IoError for a file that cannot be read.
+// The recipe `name` (a file, or a recipe that is compiled in, such as "unet") with the settings "a.b=c" on top, checked. A recipe that begins with
+// base = "NAME" has that recipe's settings, but for those that it gives itself. Throws UsageError that names the place, the key, the value and
+// what was wanted; IoError for a file that cannot be read.
 Config load_config(const std::string& recipe, std::span<const std::string> settings = {});
 
 // One step of the above each. `source` is how errors and origins call the text.

@@ -31,7 +31,7 @@ void check_unet(const Config& c) {
   if ((size.height == 0) != (size.width == 0)) fail(c, "data.image_size", "one side is 0; 0 stands for the image's own size");
   if (size.height && (size.height % 2 || size.width % 2))
     fail(c, "data.image_size", "sides must be even: the network pools by 2");
-  const bool needs_factor = c.model.name == "unet_keras" || c.model.name == "unet_dsb";
+  const bool needs_factor = c.model.name == "unet_keras" || c.model.name == "unet_dsb" || c.model.name == "unet_plus_plus";
   if (needs_factor && (size.height % factor || size.width % factor))
     fail(c, "data.image_size", fmt::format("sides must be divisible by {} (2^depth, model.depth = {})", factor, c.model.depth));
   if (needs_factor && (c.model.tile.height % factor || c.model.tile.width % factor))
@@ -39,6 +39,11 @@ void check_unet(const Config& c) {
   const int64_t tile = std::min(c.model.tile.height, c.model.tile.width);
   if (tile && c.model.overlap >= tile) fail(c, "model.overlap", fmt::format("must be smaller than a tile's side, {}", tile));
   if (c.data.fit == "crop" && size.height == 0) fail(c, "data.fit", "a crop needs data.image_size");
+  if (c.model.prune != 0 && c.model.name != "unet_plus_plus") fail(c, "model.prune", "only unet_plus_plus can be pruned");
+  if (c.model.prune > c.model.depth)
+    fail(c, "model.prune", fmt::format("want at most the number of columns, model.depth = {}", c.model.depth));
+  if (c.model.prune != 0 && c.model.prune != c.model.depth && !c.model.deep_supervision)
+    fail(c, "model.prune", "the heads before the last are there with model.deep_supervision = true only");
   if (c.model.connectivity != 4 && c.model.connectivity != 8) fail(c, "model.connectivity", "want 4 or 8");
 }
 
@@ -116,9 +121,16 @@ void check_mask_rcnn(const Config& c) {
     if (c.roi_heads.cascade_ious.empty()) losses.emplace_back(name);
     for (size_t i = 0; i < c.roi_heads.cascade_ious.size(); ++i) losses.push_back(fmt::format("{}_stage{}", name, i));
   }
+  if (c.roi_heads.mask_scoring) losses.emplace_back("loss_maskiou");
   for (const auto& [name, weight] : c.loss.terms)
     if (std::find(losses.begin(), losses.end(), name) == losses.end())
       fail(c, "loss.terms", fmt::format("\"{}\" is no loss of mask_rcnn; there are {}", name, fmt::join(losses, ", ")));
+}
+
+void check_weights(const Config& c) {
+  for (const auto& [name, height] : c.loss.weights)
+    if (name != "border" && name != "contour" && name != "curvature")
+      fail(c, "loss.weights", fmt::format("\"{}\" is no weight of pixels; there are border, contour, curvature", name));
 }
 
 void check_solver(const Config& c) {
@@ -152,6 +164,7 @@ void check_config(const Config& c) {
   check_systems(c);
   if (system_of(c) == "unet") check_unet(c);
   if (system_of(c) == "mask_rcnn") check_mask_rcnn(c);
+  check_weights(c);
   check_solver(c);
 }
 

@@ -12,8 +12,8 @@ void add_model(std::vector<ConfigKey>& keys) {
   constexpr auto s = &Config::model;
   keys.insert(
       keys.end(),
-      {row("model.name", s, &M::name, one_of({"unet_original", "unet_keras", "unet_dsb", "unet_milesial", "mask_rcnn"}),
-           "the network"),
+      {row("model.name", s, &M::name,
+           one_of({"unet_original", "unet_keras", "unet_dsb", "unet_milesial", "unet_plus_plus", "mask_rcnn"}), "the network"),
        of_unet(row("model.base_channels", s, &M::base_channels, between(1, 4096),
                    "channels of the first level; each deeper one doubles")),
        of_unet(row("model.depth", s, &M::depth, between(1, 8), "number of poolings; image sides must be divisible by 2^depth")),
@@ -21,8 +21,15 @@ void add_model(std::vector<ConfigKey>& keys) {
                         "object classes; 0: as many as data.classes names; 1: all classes of the data are taken as one")),
        of_unet(row("model.head", s, &M::head, one_of({"direct", "keras"}),
                    "keras: a 3x3 convolution to 2 + ReLU before the last layer")),
-       of_unet(row("model.upsample", s, &M::upsample, one_of({"transposed", "bilinear"}), "unet_milesial's way up")),
+       of_unet(row("model.upsample", s, &M::upsample, one_of({"transposed", "bilinear"}),
+                   "the way up of unet_milesial and unet_plus_plus")),
        of_unet(row("model.dropout", s, &M::dropout, any, "dropout where the network has it")),
+       of_unet(row("model.deep_supervision", s, &M::deep_supervision, any,
+                   "unet_plus_plus: a head and a loss on each column of the first level, not the last alone")),
+       of_unet(
+           free(row("model.prune", s, &M::prune, between(0, 8),
+                    "unet_plus_plus: prediction by the head of this column alone, without the deeper levels: faster; 0: the mean "
+                    "of all heads"))),
        of_unet(row("model.target", s, &M::target, one_of({"binary", "border"}),
                    "binary: cell or not; border: background, interior, border between touching cells")),
        of_unet(row("model.border_width", s, &M::border_width, between(1, 100), "width of the contact border in pixels")),
@@ -144,15 +151,28 @@ void add_loss(std::vector<ConfigKey>& keys) {
       {row("loss.terms", s, &L::terms, between(0, 1e6),
            "terms and weights: {bce = 1.0, dice = 0.5}. Target binary: also focal, tversky, lovasz; border: cross_entropy; "
            "mask_rcnn: "
-           "loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg, loss_mask, each 1 unless given. {}: bce, cross_entropy or all "
-           "five"),
+           "loss_rpn_cls, loss_rpn_loc, loss_cls, loss_box_reg, loss_mask, loss_maskiou (cascade: loss_cls_stage0, ...), each 1 "
+           "unless given. {}: bce, cross_entropy or all of the system's"),
        of_unet(row("loss.class_weights", s, &L::class_weights, between(0, 1e6), "cross_entropy: one per class; []: all 1")),
        of_unet(row("loss.positive_weight", s, &L::positive_weight, between(0, 1e6), "bce: weight of cell pixels")),
        of_unet(row("loss.focal_gamma", s, &L::focal_gamma, between(0, 100), "focal: exponent")),
        of_unet(row("loss.focal_alpha", s, &L::focal_alpha, between(0, 1), "focal: weight of cell pixels")),
        of_unet(row("loss.tversky_alpha", s, &L::tversky_alpha, between(0, 100), "tversky: weight of false positives")),
        of_unet(row("loss.tversky_beta", s, &L::tversky_beta, between(0, 100), "tversky: weight of false negatives")),
-       of_unet(row("loss.smooth", s, &L::smooth, between(0, 1e6), "dice and tversky: added above and below"))});
+       of_unet(row("loss.smooth", s, &L::smooth, between(0, 1e6), "dice and tversky: added above and below")),
+       of_unet(row("loss.per", s, &L::per, one_of({"batch", "sample"}),
+                   "dice and tversky: over all pixels of the batch, or the mean over its images")),
+       row("loss.weights", s, &L::weights, between(0, 1e6),
+           "weights of pixels by shape, for bce, cross_entropy and loss_mask: 1 + height times each of {border = 10.0, contour = "
+           "2.0, "
+           "curvature = 2.0}; {}: none"),
+       row("loss.weight_sigma", s, &L::weight_sigma, between(0.1, 1000), "how far those terms reach, in pixels"),
+       row("loss.weight_radius", s, &L::weight_radius, between(1, 100),
+           "curvature: radius in pixels of the disc that measures it"),
+       row("loss.weight_balance", s, &L::weight_balance, any,
+           "pixels of cells and background are weighted by the inverse of their frequency, the rarer 1, instead of 1"),
+       row("loss.weight_normalize", s, &L::weight_normalize, any,
+           "losses with weights are divided by the sum of the weights, not by the number of pixels")});
 }
 
 void add_eval(std::vector<ConfigKey>& keys) {
@@ -207,7 +227,8 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
        row("init.lr_scale", i, &I::lr_scale, between(0, 1e6), "learning rate factors by name: {\"encoder*\" = 0.1}; 0: frozen"),
        row("run.seed", r, &R::seed, between(0, 9e15), "of initial weights, data order, augmentation, dropout"),
        free(row("run.deterministic", r, &R::deterministic, any,
-                "a GPU's kernels by fixed rules, not by what was measured fastest there: the same bits without its notes of that too")),
+                "a GPU's kernels by fixed rules, not by what was measured fastest there: the same bits without its notes of that "
+                "too")),
        free(row("run.device", r, &R::device, any, "auto, cpu, cuda, cuda:N or emulated")),
        row("run.kernels", r, &R::kernels, one_of({"auto", "hand", "vendor", "reference"}), "which implementations run"),
        free(row("run.threads", r, &R::threads, between(0, 4096), "threads; 0: one per core. Results don't depend on it")),

@@ -115,6 +115,8 @@ void add_roi_heads(std::vector<ConfigKey>& keys) {
        row("roi_heads.mask_num_conv", s, &R::mask_num_conv, between(0, 16), "3x3 convolutions of the mask head"),
        row("roi_heads.mask_conv_dim", s, &R::mask_conv_dim, between(1, 4096), "their channels"),
        row("roi_heads.mask_norm", s, &R::mask_norm, one_of({"none", "bn", "gn"}), "their norm"),
+       row("roi_heads.mask_scoring", s, &R::mask_scoring, any,
+           "Mask Scoring R-CNN: a head predicts each mask's IoU, and instances are ranked by class score x IoU"),
        row("roi_heads.cascade_ious", s, &R::cascade_ious, between(0, 1),
            "Cascade R-CNN: the IoU from which a box is object, by box head, such as [0.5, 0.6, 0.7]; []: a single head")});
 }

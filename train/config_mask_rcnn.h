@@ -81,6 +81,7 @@ struct RoiHeadsConfig {
   int64_t mask_num_conv = 4;
   int64_t mask_conv_dim = 256;
   std::string mask_norm = "none";
+  bool mask_scoring = false;
   std::vector<double> cascade_ious{};
 };
 
