@@ -69,6 +69,7 @@ std::pair<int64_t, int64_t> parse_size(const std::string& text, const char* opti
 // One per file apps/NAME.cpp.
 Command bench_command();
 Command check_data_command();
+Command compare_command();
 Command convert_command();
 Command demo_command();
 Command doctor_command();

@@ -35,7 +35,8 @@ Progress::Progress(bool quiet, std::FILE* out) : out_(out), quiet_(quiet), termi
 
 Progress::~Progress() { clear_bar(); }
 
-void Progress::start(int64_t first, int64_t total, int64_t every) {
+void Progress::start(int64_t first, int64_t total, int64_t every, const std::string& unit) {
+  unit_ = unit;
   first_ = first;
   total_ = total;
   every_ = every;
@@ -50,7 +51,8 @@ std::string Progress::time_left(int64_t done) const {
 
 void Progress::step(int64_t done, const std::string& text) {
   if (quiet_) return;
-  const std::string body = fmt::format("step {}/{}  {}  {} left", done, total_, text, time_left(done));
+  const std::string left = time_left(done);
+  const std::string body = fmt::format("{} {}/{}  {}{}", unit_, done, total_, text, left.empty() ? "" : "  " + left + " left");
   if (!terminal_) {
     if (done % every_ == 0 || done == total_) line(body);
     return;

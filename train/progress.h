@@ -15,9 +15,9 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `done` of `total` steps, `first` of which were done before this process; `text` says the rest. On a terminal at most ten
-  // times a second, elsewhere every `every` steps and at the last.
-  void start(int64_t first, int64_t total, int64_t every);
+  // `done` of `total` steps (or whatever `unit` says), `first` of which were done before this process; `text` says the rest. On a terminal at
+  // most ten times a second, elsewhere every `every` steps and at the last.
+  void start(int64_t first, int64_t total, int64_t every, const std::string& unit = "step");
   void step(int64_t done, const std::string& text);
   void line(const std::string& text);        // stays; also while quiet is off only
   void highlight(const std::string& text);   // the same in green on a terminal
@@ -31,6 +31,7 @@ class Progress {
   bool quiet_, terminal_, color_;
   bool bar_shown_ = false;
   int64_t first_ = 0, total_ = 0, every_ = 1;
+  std::string unit_ = "step";
   std::chrono::steady_clock::time_point begin_, drawn_;
 };
 

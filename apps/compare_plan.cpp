@@ -1,0 +1,71 @@
+#include "apps/compare_plan.h"
+
+#include <fmt/format.h>
+#include <rapidjson/document.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "tensor/error.h"
+
+namespace glia {
+
+double parse_duration(const std::string& text) {
+  size_t used = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const std::string unit = text.substr(used);
+  const double factor = unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (used == 0 || factor == 0 || !(value > 0) || value * factor > 1e7)
+    throw UsageError("--budget '{}': want a time with s, m or h, such as 90s, 30m or 1.5h", text);
+  return value * factor;
+}
+
+std::vector<std::string> plan_of_probe() {
+  return {"solver.max_iterations=8", "eval.max_images=1",     "eval.every=1000000",
+          "eval.pictures=0",         "run.tensorboard=false", "run.log_every=4"};
+}
+
+std::vector<std::string> plan_of_training(const SolverConfig& solver, double step_seconds, double budget, int64_t& steps) {
+  constexpr double share_of_steps = 0.85;
+  constexpr int64_t evaluations = 5;
+  const auto fit = std::max<int64_t>(1, static_cast<int64_t>(share_of_steps * budget / step_seconds));
+  steps = solver.max_iterations > 0 ? std::min(solver.max_iterations, fit) : fit;
+  const double shorter = solver.max_iterations > 0 ? double(steps) / double(solver.max_iterations) : 1;
+  std::vector<std::string> settings{fmt::format("solver.max_iterations={}", steps),
+                                    fmt::format("eval.every={}", (steps + evaluations - 1) / evaluations)};
+  if (shorter == 1) return settings;
+  const auto earlier = [&](double step) { return std::max<int64_t>(1, static_cast<int64_t>(step * shorter)); };
+  for (const auto& [key, at] :
+       {std::pair{"warmup_iterations", solver.warmup_iterations}, {"step_size", solver.step_size}, {"period", solver.period}})
+    if (at > 0) settings.push_back(fmt::format("solver.{}={}", key, earlier(double(at))));
+  std::vector<int64_t> milestones;
+  for (const double m : solver.milestones) milestones.push_back(earlier(m));
+  if (!milestones.empty()) settings.push_back(fmt::format("solver.milestones=[{}]", fmt::join(milestones, ",")));
+  return settings;
+}
+
+std::vector<LoggedStep> last_steps(const std::filesystem::path& run, size_t count) {
+  std::ifstream file(run / "metrics.jsonl", std::ios::binary | std::ios::ate);
+  const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : 0,
+                       tail = std::min<std::streamoff>(size, 1 << 14);
+  file.seekg(size - tail);
+  std::vector<LoggedStep> steps;
+  for (std::string line; std::getline(file, line);) {
+    rapidjson::Document json;
+    json.Parse(line.c_str());
+    if (json.HasParseError() || !json.IsObject() || !json.HasMember("step") || !json["step"].IsInt64()) continue;
+    LoggedStep s{json["step"].GetInt64(), 0, 0};
+    if (json.HasMember("images_per_s") && json["images_per_s"].IsNumber()) s.images_per_s = json["images_per_s"].GetDouble();
+    if (json.HasMember("loss") && json["loss"].IsNumber()) s.loss = json["loss"].GetDouble();
+    steps.push_back(s);
+  }
+  if (steps.size() > count) steps.erase(steps.begin(), steps.end() - static_cast<std::ptrdiff_t>(count));
+  return steps;
+}
+
+}  // namespace glia

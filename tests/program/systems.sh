@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# The study's other systems through the real program, as small as they go: UNet++, Cascade and Mask Scoring R-CNN, losses by shape, and their
+# comparison.
+. "$(dirname "$0")/lib.sh"
+"$GLIA" synth --out cells --images 6 --size 96x128 --style fluorescence --seed 3 --quiet || exit 1
+UNET=(--set model.base_channels=4 --set data.image_size=32 --set model.tile=64 --set model.overlap=16 --set solver.max_iterations=4
+  --set eval.every=4 --set eval.max_images=1 --set eval.pictures=1)
+MASKS=(--set backbone.stem_channels=8 --set backbone.res2_channels=16 --set backbone.width_per_group=8 --set backbone.fpn_channels=16
+  --set roi_heads.box_fc_dim=32 --set roi_heads.mask_conv_dim=8 --set input.crop=64 --set solver.max_iterations=5 --set eval.every=5
+  --set eval.max_images=1 --set eval.pictures=1 --set roi_heads.score_thresh_test=0 --set eval.score_threshold=0)
+
+# UNet++: both forms, both targets, going on, pruned prediction
+expect 0 "" "$GLIA" train unet_plus_plus --data cells --out nested "${UNET[@]}"
+expect 0 "" "$GLIA" train unet_plus_plus --data cells --out nested "${UNET[@]}" --resume auto --set solver.max_iterations=6
+holds "$(number nested/metrics.jsonl loss_cross_entropy) > 0"
+expect 0 "" "$GLIA" train unet_plus_plus --data cells --out binary "${UNET[@]}" --set model.upsample=transposed --set model.target=binary \
+  --set 'loss.terms={bce=0.5,dice=1.0}' --set loss.per=sample --set loss.smooth=1e-5
+holds "$(number binary/metrics.jsonl loss_dice) > 0"
+for run in nested binary; do
+  for prune in 0 1 4; do
+    expect 0 "" "$GLIA" predict $run/checkpoints/best.safetensors --images cells --out found_$run$prune --set model.prune=$prune --write labels,coco
+    expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_$run$prune
+  done
+done
+expect 2 "at most the number of columns" "$GLIA" predict nested/checkpoints/best.safetensors --images cells --out p --set model.prune=5
+expect 2 "only unet_plus_plus can be pruned" "$GLIA" train unet_border --data cells --out p --set model.prune=1
+expect 0 "conv0_4.conv1.weight" "$GLIA" inspect nested/checkpoints/best.safetensors
+for prune in 1 4; do
+  expect 0 "" "$GLIA" bench step unet_plus_plus --set model.base_channels=4 --set model.prune=$prune --mode infer --size 64x64 --batch 1 --seconds 0.1 \
+    --json bench$prune.json
+done
+holds "$(number bench1.json gflop) < 0.5 * $(number bench4.json gflop)"
+
+# Cascade and Mask Scoring R-CNN
+for recipe in cascade_cells mask_scoring_cells; do
+  expect 0 "" "$GLIA" train $recipe --data cells --out $recipe "${MASKS[@]}"
+  expect 0 "" "$GLIA" train $recipe --data cells --out $recipe "${MASKS[@]}" --resume auto --set solver.max_iterations=6
+  expect 0 "" "$GLIA" predict $recipe/checkpoints/last.safetensors --images cells --out found_$recipe --set eval.flip=true --write labels,coco,submission
+  expect 0 "ap50" "$GLIA" evaluate --truth cells --pred found_$recipe
+done
+for loss in loss_cls_stage0 loss_box_reg_stage1 loss_cls_stage2 loss_mask; do holds "$(number cascade_cells/metrics.jsonl $loss) > 0"; done
+holds "$(number mask_scoring_cells/metrics.jsonl loss_maskiou) >= 0"
+expect 0 "roi_heads.box_head.2.fc1.weight" "$GLIA" inspect cascade_cells/checkpoints/last.safetensors
+expect 0 "roi_heads.maskiou_head.maskiou_fcn4.weight" "$GLIA" inspect mask_scoring_cells/checkpoints/last.safetensors
+expect 0 "post_nms_topk_train = 2000" "$GLIA" train cascade_mask_rcnn_r50_fpn --print-config
+expect 0 "mask_scoring = true" "$GLIA" train mask_scoring_rcnn_r50_fpn --print-config
+expect 2 "cls_agnostic_bbox_reg" "$GLIA" train cascade_cells --data cells --out p --set roi_heads.cls_agnostic_bbox_reg=false
+expect 2 "\"loss_maskiou\" is no loss" "$GLIA" train mask_rcnn_cells --data cells --out p --set 'loss.terms={loss_maskiou=1}'
+
+# losses weighted by shape
+SHAPE=(--set 'loss.weights={border=10,contour=1,curvature=2}')
+expect 0 "" "$GLIA" train unet_border --data cells --out weighted "${UNET[@]}" "${SHAPE[@]}" --set loss.weight_normalize=true
+expect 0 "" "$GLIA" train unet --data cells --out weighted_unet "${UNET[@]}" "${SHAPE[@]}" --set loss.weight_balance=true
+expect 0 "" "$GLIA" train mask_rcnn_cells --data cells --out weighted_masks "${MASKS[@]}" "${SHAPE[@]}"
+expect 2 "no weight of pixels" "$GLIA" train unet_border --data cells --out p --set 'loss.weights={edges=2}'
+expect 2 "takes weights of pixels" "$GLIA" train unet --data cells --out p --set 'loss.terms={dice=1}' "${SHAPE[@]}"
+absent p
+
+# the comparison
+printf 'base = "unet_border"\n[model]\nbase_channels = 4\ndepth = 2\n[data]\nimage_size = 32\n[solver]\nmax_iterations = 6\n' >quick.toml
+printf 'base = "unet_border"\n[model]\nbase_channels = 4\ndepth = 2\n[data]\nimage_size = 32\n[solver]\nmax_iterations = 1_000_000\n' >slow.toml
+printf 'base = "quick.toml"\n[solver]\noptimizer = "sgd"\nlr = 1e6\nclip_norm = 0\nwarmup_iterations = 0\n' >wild.toml
+compare() { "$GLIA" compare --data cells --budget 6s --out compared "$@"; }
+expect 2 "want a time with s, m or h" "$GLIA" compare --data cells --recipes quick.toml --budget 30 --out compared
+expect 2 "did you mean unet_border" compare --recipes unet_bordr
+expect 2 "is there twice" compare --recipes quick.toml,unet_border,quick.toml
+expect 2 "want names" compare --recipes quick.toml,
+expect 2 "solver.lr" compare --recipes quick.toml --set solver.lr=0
+expect 3 "no such file or folder" "$GLIA" compare --data nowhere --recipes quick.toml --out compared
+absent compared
+before=$(hash_of cells)
+"$GLIA" compare --data cells --budget 6s --out compared --recipes quick.toml,slow.toml >out.txt 2>&1 &
+pid=$!
+for _ in $(seq 300); do
+  [ -s compared/slow/run/metrics.jsonl ] && break
+  sleep 0.1
+done
+kill -INT "$pid"
+code=0
+wait "$pid" || code=$?
+if [ "$code" = 130 ]; then pass; else fail "an interrupted comparison ended with $code instead of 130"; fi
+grep -q '^| `quick` | 0' compared/compare.md && pass || fail "compare.md lacks what was finished"
+if grep -q slow compared/compare.md; then fail "compare.md has what was not finished"; else pass; fi
+expect 0 "quick: done before" compare --recipes quick.toml,slow.toml
+file compared/compare.md compared/compare.csv compared/worst.png compared/slow/run/config.toml compared/slow/found/predictions.json
+grep -q '^| `slow` | ' compared/compare.md && pass || fail "compare.md lacks the second recipe"
+if [ "$(wc -l <compared/compare.csv)" = 3 ]; then pass; else fail "compare.csv has $(wc -l <compared/compare.csv) lines, want 3"; fi
+holds "$(grep -o '"train_seconds":[0-9.]*' compared/slow/figures.json | cut -d: -f2) < 12"
+if cmp -s compared/quick/run/annotation_val.json compared/slow/run/annotation_val.json; then pass; else fail "the recipes had other splits"; fi
+expect 5 "failed with exit code 5" compare --recipes quick.toml,wild.toml
+grep -q '^| `wild` | timing a few steps failed with exit code 5: ' compared/compare.md && pass || fail "compare.md does not say why a recipe failed"
+expect 2 "holds another comparison" "$GLIA" compare --data cells --recipes quick.toml --budget 7s --out compared
+mkdir mine && touch mine/notes
+expect 2 "holds no comparison" "$GLIA" compare --data cells --recipes quick.toml --out mine
+expect 2 "name another folder" "$GLIA" compare --data cells --recipes quick.toml --out cells
+if [ "$before" = "$(hash_of cells)" ]; then pass; else fail "the input folder was changed"; fi
+finish
