@@ -73,6 +73,7 @@ int run(const Options& options) {
   check_usage(options);
   DatasetOptions read = options.data.options();
   read.need_images = options.worst > 0;
+  read.instances = Instances::optional;
   const Dataset truth = open_data(options.truth, read, options.common.quiet);
   Faults faults;
   const Dataset predictions = open_predictions(options.predictions, truth, read, &faults);

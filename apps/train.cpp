@@ -1,6 +1,7 @@
 // glia train: from a data set to a run's folder.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "apps/cli.h"
@@ -56,8 +57,11 @@ struct TrainingData {
 
 TrainingData open_training_data(const Options& options, const Config& config) {
   Dataset all = open_data(options.data, options.data_options.options(), options.common.quiet);
-  if (!config.data.val.empty())
-    return {std::move(all), open_data(config.data.val, options.data_options.options(), options.common.quiet)};
+  if (!config.data.val.empty()) {
+    DatasetOptions read = options.data_options.options();
+    read.instances = Instances::optional;
+    return {std::move(all), open_data(config.data.val, read, options.common.quiet)};
+  }
   const SplitOptions how{.method = config.data.split == "every_nth" ? SplitMethod::every_nth : SplitMethod::seeded,
                          .fraction = config.data.val_fraction,
                          .seed = static_cast<uint64_t>(config.data.split_seed)};
@@ -101,6 +105,12 @@ int run(const Options& options) {
   const bool validates = !data.validation.samples.empty();
   if (!validates)
     fmt::print(stderr, "warning: training without validation: there is no image for it; the last weights are kept\n");
+  const auto annotated = [](const Sample& s) {
+    return std::any_of(s.instances.begin(), s.instances.end(), [](const Instance& i) { return !i.crowd; });
+  };
+  if (validates && std::none_of(data.validation.samples.begin(), data.validation.samples.end(), annotated))
+    fmt::print(stderr, "warning: the {} validation images have no instance: metrics that need truth say nothing\n",
+               data.validation.samples.size());
   write_coco(training.folder() / "annotation_train.json", data.train);
   write_coco(training.folder() / "annotation_val.json", data.validation);
 

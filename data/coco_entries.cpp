@@ -7,10 +7,18 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "data/image_io.h"
 #include "data/polygon.h"
 #include "data/rle.h"
 
 namespace glia {
+namespace {
+
+bool is_whole_number(const std::string& text) {
+  return !text.empty() && text.find_first_not_of("0123456789", text[0] == '-') == std::string::npos;
+}
+
+}  // namespace
 
 CocoBuilder::CocoBuilder(std::string file, Faults& faults, const CocoLimits& limits, const Dataset& truth)
     : CocoBuilder(std::move(file), faults, limits) {
@@ -26,6 +34,7 @@ CocoBuilder::CocoBuilder(std::string file, Faults& faults, const CocoLimits& lim
     const Sample& s = truth.samples[i];
     result.dataset.samples.push_back({s.id, s.file, s.height, s.width, {}, s.source_id});
     if (!s.source_id.empty()) images_.emplace(s.source_id, i);
+    truth_images_.emplace(s.id, i);
   }
   for (size_t i = 0; i < truth.samples.size(); ++i) images_.emplace(truth.samples[i].id, i);
   for (size_t i = 0; i < truth.samples.size(); ++i) {
@@ -67,16 +76,35 @@ void CocoBuilder::add_category(const CocoEntry& e, int64_t index) {
   result.dataset.category_ids.push_back(id);
 }
 
+// A result's text is the file name or its stem, or an id that is itself no number: an image named "1" is not the image with id 1.
+std::optional<size_t> CocoBuilder::image_of(const CocoEntry& e) const {
+  const auto look_up = [](const std::unordered_map<std::string, size_t>& images, const std::string& name) {
+    const auto found = images.find(name);
+    return found == images.end() ? std::nullopt : std::optional(found->second);
+  };
+  if (!results_ || !e.image_is_text) return look_up(images_, e.image_id);
+  const std::filesystem::path file = e.image_id;
+  std::optional<size_t> image = look_up(truth_images_, e.image_id);
+  if (!image && has_image_extension(file)) image = look_up(truth_images_, file.stem().string());
+  if (!image && !is_whole_number(e.image_id)) image = look_up(images_, e.image_id);
+  return image;
+}
+
 void CocoBuilder::add_annotation(CocoEntry& e, int64_t index) {
+  ++result.annotations;
   const std::string where =
       results_ ? fmt::format("entry {}", index) : fmt::format("annotation {}", e.id.empty() ? fmt::format("[{}]", index) : e.id);
   if (!e.wrong.empty()) return stop("wrong type in the JSON", where + ": " + e.wrong);
-  const auto image = images_.find(e.image_id);
-  if (image == images_.end()) {
-    return stop("annotation without image",
-                fmt::format("{}: image id '{}' is not in the {}", where, e.image_id, results_ ? "truth" : "file"));
+  if (e.image_id.empty()) return stop("annotation without image", where + " has no image_id");
+  const std::optional<size_t> image = image_of(e);
+  if (!image) {
+    return stop(
+        "annotation without image",
+        results_ && e.image_is_text
+            ? fmt::format("{}: image_id \"{}\" is text, so a file name, and the truth has no such image", where, e.image_id)
+            : fmt::format("{}: image id '{}' is not in the {}", where, e.image_id, results_ ? "truth" : "file"));
   }
-  Sample& sample = result.dataset.samples[image->second];
+  Sample& sample = result.dataset.samples[*image];
   if (!results_ && !e.id.empty() && !annotation_ids_.insert(e.id).second) {
     return stop("annotation id twice", fmt::format("{} of image '{}': the id occurs twice", where, sample.id));
   }
@@ -122,41 +150,61 @@ Box CocoBuilder::box_of(const CocoEntry& e, const Rle& mask, const std::string& 
   return box;
 }
 
-// Its index; nothing after a fault. A result's name counts more than its id, which is the predicting system's own: where all results have
-// one name and the truth lacks it (a system that finds cells, a truth of cell types), they are unclassified, and that name becomes
-// the only category.
+// Its index; nothing after a fault. A result's name counts more than its id, which is the predicting system's own.
 std::optional<int> CocoBuilder::category_of(const CocoEntry& e, const std::string& where) {
-  std::vector<std::string>& names = result.dataset.categories;
   const auto refuse = [&](const std::string& got) {
     stop("category out of range", fmt::format("{}: category {}, want one of {}", where, got, allowed_categories()));
     return std::nullopt;
   };
+  std::optional<int> category;
   if (results_ && !e.category_name.empty()) {
+    const std::vector<std::string>& names = truth_->categories;
     const auto found = std::find(names.begin(), names.end(), e.category_name);
-    if (found == names.end()) {
-      if (classified_ || truth_->categories != names) return refuse("'" + e.category_name + "'");
-      names = {e.category_name};
-      result.dataset.category_ids.clear();
-      categories_.clear();
-      return 0;
-    }
-    classified_ = true;
-    return static_cast<int>(found - names.begin());
+    if (found != names.end()) category = static_cast<int>(found - names.begin());
+  } else if (const auto found = categories_.find(e.category_id); found != categories_.end()) {
+    category = found->second;
   }
-  const auto category = categories_.find(e.category_id);
-  if (category == categories_.end()) return refuse(e.category_id.empty() ? "missing" : e.category_id);
-  classified_ = true;
-  return category->second;
+  if (results_ && !category) {
+    category = unknown_category(e);
+  } else if (category) {
+    classified_ = true;
+    if (!unknown_.empty() && truth_->categories.size() > 1) return refuse("'" + unknown_ + "' beside others");
+    if (!unknown_.empty()) result.dataset.categories = {"unclassified"};
+  }
+  if (category) return category;
+  if (results_ && !e.category_name.empty()) return refuse("'" + e.category_name + "'");
+  return refuse(e.category_id.empty() ? "missing" : e.category_id);
+}
+
+// Results of a category that the truth lacks are unclassified, which a data set of one foreign category says. Allowed where all results
+// have one name (a system that finds cells, a truth of cell types), and for any where the truth has but one category.
+std::optional<int> CocoBuilder::unknown_category(const CocoEntry& e) {
+  const std::string& name = e.category_name.empty() ? e.category_id : e.category_name;
+  const bool single = truth_->categories.size() <= 1;
+  if (name.empty() || (!single && (e.category_name.empty() || classified_ || (!unknown_.empty() && unknown_ != name))))
+    return std::nullopt;
+  if (unknown_.empty()) {
+    if (single) {
+      faults_.add(Severity::warn, "category that the truth lacks",
+                  fmt::format("{}: category '{}' is not in the truth, which has {}: all predictions count as unclassified", file_,
+                              name, allowed_categories()));
+    }
+    unknown_ = name;
+    result.dataset.categories = {classified_ ? "unclassified" : name};
+    result.dataset.category_ids.clear();
+  } else if (unknown_ != name) {
+    result.dataset.categories = {"unclassified"};
+  }
+  return 0;
 }
 
 std::string CocoBuilder::allowed_categories() const {
+  const std::vector<std::string>& names = truth_ ? truth_->categories : result.dataset.categories;
+  const std::vector<int64_t>& ids = truth_ ? truth_->category_ids : result.dataset.category_ids;
   std::string list;
-  for (size_t i = 0; i < result.dataset.categories.size() && i < 20; ++i) {
-    list += fmt::format("{}{} ({})", i ? ", " : "",
-                        result.dataset.category_ids.empty() ? static_cast<int64_t>(i) + 1 : result.dataset.category_ids[i],
-                        result.dataset.categories[i]);
-  }
-  return list.empty() ? "none: the file has no categories" : list;
+  for (size_t i = 0; i < names.size() && i < 20; ++i)
+    list += fmt::format("{}{} ({})", i ? ", " : "", ids.empty() ? static_cast<int64_t>(i) + 1 : ids[i], names[i]);
+  return list.empty() ? (truth_ ? "no categories" : "none: the file has no categories") : list;
 }
 
 // False: the instance is left out, and `faults_` knows why.

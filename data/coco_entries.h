@@ -19,7 +19,7 @@ struct CocoEntry {
   std::string id, image_id, category_id, file_name, name;  // ids as text, whether written as number or string
   std::string category_name;                               // results of `predict` have it beside COCO's keys
   double width = 0, height = 0, area = -1, score = NAN;
-  bool crowd = false, has_box = false;
+  bool crowd = false, has_box = false, image_is_text = false;  // image_is_text: image_id was written as a string
   std::vector<double> box;
   MaskForm form = MaskForm::none;
   std::vector<Polygon> polygons;
@@ -45,6 +45,8 @@ class CocoBuilder {
 
  private:
   std::string allowed_categories() const;
+  std::optional<size_t> image_of(const CocoEntry& e) const;
+  std::optional<int> unknown_category(const CocoEntry& e);
   std::optional<int> category_of(const CocoEntry& e, const std::string& where);
   Box box_of(const CocoEntry& e, const Rle& mask, const std::string& where);
   bool make_mask(CocoEntry& e, const Sample& sample, const std::string& where, Rle& mask);
@@ -53,9 +55,11 @@ class CocoBuilder {
   Faults& faults_;
   CocoLimits limits_;
   bool results_ = false;
-  const Dataset* truth_ = nullptr;  // of results
-  bool classified_ = false;         // results so far are of the truth's categories
-  std::unordered_map<std::string, size_t> images_;
+  const Dataset* truth_ = nullptr;                        // of results
+  bool classified_ = false;                               // some result so far is of the truth's categories
+  std::string unknown_;                                   // the first category of a result that the truth lacks
+  std::unordered_map<std::string, size_t> images_;        // by id
+  std::unordered_map<std::string, size_t> truth_images_;  // of results: by name
   std::unordered_map<std::string, int> categories_;
   std::unordered_set<std::string> names_;
   std::unordered_set<std::string> annotation_ids_;

@@ -32,6 +32,7 @@ enum class Field {
   segmentation
 };
 enum class Part { other, size, counts };
+enum class FileKind { dataset, images, results };  // images: a data set of which only the images are read
 
 Field field_of(std::string_view key) {
   static const std::unordered_map<std::string_view, Field> fields{{"id", Field::id},
@@ -54,7 +55,8 @@ Field field_of(std::string_view key) {
 // RapidJSON's events, sorted into entries by depth: the entries of a list stand at depth `list_ + 1`.
 class Handler {
  public:
-  Handler(CocoBuilder& builder, const CocoLimits& limits, bool results) : builder_(builder), limits_(limits), results_(results) {}
+  Handler(CocoBuilder& builder, const CocoLimits& limits, FileKind kind)
+      : builder_(builder), limits_(limits), results_(kind == FileKind::results), images_only_(kind == FileKind::images) {}
 
   bool annotations_deferred() const { return deferred_; }
   bool saw(Section section) const { return seen_[static_cast<size_t>(section)]; }
@@ -64,7 +66,7 @@ class Handler {
   bool StartObject() {
     if (!enter()) return false;
     if (depth_ == 1 && results_) return fail("want a list of results: [{...}, ...]");
-    if (depth_ == list()) index_ = 0;  // entries by key instead of a list, as some LIVECell files have them
+    if (depth_ == list()) index_ = 0, by_key_ = true;  // entries by key instead of a list, as some LIVECell files have them
     if (depth_ == list() + 1 && section_ != Section::none) entry_ = {}, field_ = Field::other;
     if (depth_ == list() + 2 && field_ == Field::segmentation) entry_.form = MaskForm::text, part_ = Part::other;
     if (in_field() && field_ != Field::segmentation) wrong("an object");
@@ -76,10 +78,11 @@ class Handler {
     return true;
   }
   bool StartArray() {
+    if (!in_place("a list", true)) return false;
     if (!enter()) return false;
     if (depth_ == 1 && !results_) return fail("a list, want an object with images, annotations and categories (a results file?)");
     if (depth_ == 1) section_ = Section::annotations;
-    if (depth_ == list()) index_ = 0;
+    if (depth_ == list()) index_ = 0, by_key_ = false;
     if (in_field() && field_ == Field::segmentation) entry_.form = MaskForm::polygons;
     if (in_field() && field_ == Field::bbox) entry_.has_box = true;
     if (in_field() && field_ != Field::segmentation && field_ != Field::bbox) wrong("a list");
@@ -106,6 +109,11 @@ class Handler {
       seen_[static_cast<size_t>(section_)] = true;
       if (section_ == Section::annotations && !second_ && !(saw(Section::images) && saw(Section::categories))) deferred_ = true;
       if (second_ && section_ != Section::annotations) section_ = Section::none;
+      if (images_only_ && section_ != Section::images) section_ = Section::none;
+      deferred_ = deferred_ && !images_only_;
+      section_name_ = key;
+    } else if (depth_ == 2 && !results_) {
+      entry_key_ = key;
     } else if (depth_ == list() + 1) {
       field_ = field_of(key);
     } else if (depth_ == list() + 2 && field_ == Field::segmentation) {
@@ -114,12 +122,13 @@ class Handler {
     return true;
   }
   bool String(const char* text, rapidjson::SizeType length, bool) {
+    if (!in_place("a string")) return false;
     if (skipping()) return true;
     if (depth_ == list() + 1) {
       std::string value(text, length);
       switch (field_) {
         case Field::id: entry_.id = std::move(value); break;
-        case Field::image_id: entry_.image_id = std::move(value); break;
+        case Field::image_id: entry_.image_id = std::move(value), entry_.image_is_text = true; break;
         case Field::category_id: entry_.category_id = std::move(value); break;
         case Field::category_name: entry_.category_name = std::move(value); break;
         case Field::file_name: entry_.file_name = std::move(value); break;
@@ -139,13 +148,26 @@ class Handler {
   bool Int64(int64_t v) { return number(static_cast<double>(v), v, true); }
   bool Uint64(uint64_t v) { return number(static_cast<double>(v), static_cast<int64_t>(std::min<uint64_t>(v, INT64_MAX)), true); }
   bool Double(double v) { return number(v, 0, false); }
-  bool Bool(bool v) { return number(v, v, true); }
-  bool Null() { return true; }
+  bool Bool(bool v) { return in_place("true or false") && number(v, v, true); }
+  bool Null() { return in_place("null"); }
   bool RawNumber(const char*, rapidjson::SizeType, bool) { return true; }
 
  private:
   int list() const { return results_ ? 1 : 2; }
   bool skipping() const { return section_ == Section::none || (section_ == Section::annotations && deferred_); }
+  // False, after a failure: a value that is no object stands where an entry is wanted, or (of a data set) where a list is; a list may
+  // only be the latter. Called before the value counts for the depth.
+  bool in_place(const char* got, bool is_list = false) {
+    if (section_ == Section::none || depth_ < 1 || depth_ > list()) return true;
+    if (depth_ < list()) {
+      return is_list || fail(fmt::format("\"{}\" is {}, want a list of entries [{{...}}, ...]", section_name_, got));
+    }
+    if (results_) return fail(fmt::format("entry {} is {}, want an object", index_, got));
+    if (!by_key_) return fail(fmt::format("{}[{}] is {}, want an object", section_name_, index_, got));
+    return fail(
+        fmt::format("\"{}\" is an object whose \"{}\" is {}: want a list of entries [{{...}}, ...], or an object of entries",
+                    section_name_, entry_key_, got));
+  }
   bool in_field() const { return depth_ == list() + 2 && !skipping() && field_ != Field::other; }
 
   bool fail(const std::string& error) {
@@ -166,17 +188,25 @@ class Handler {
       case Field::file_name: return "a string in file_name";
       case Field::width: return "a number in width";
       case Field::height: return "a number in height";
-      default: return "a number or a string";
+      case Field::area: return "a number in area";
+      case Field::score: return "a number in score";
+      case Field::iscrowd: return "0 or 1 in iscrowd";
+      case Field::name: return "a string in name";
+      case Field::category_name: return "a string in category_name";
+      case Field::image_id: return "a number or a string in image_id";
+      case Field::category_id: return "a number or a string in category_id";
+      default: return "a number or a string in id";
     }
   }
 
   bool number(double value, int64_t whole, bool is_whole) {
+    if (!in_place("a number")) return false;
     if (skipping()) return true;
     if (depth_ == list() + 1) {
       const auto id = [&] { return is_whole ? std::to_string(whole) : fmt::format("{}", value); };
       switch (field_) {
         case Field::id: entry_.id = id(); break;
-        case Field::image_id: entry_.image_id = id(); break;
+        case Field::image_id: entry_.image_id = id(), entry_.image_is_text = false; break;
         case Field::category_id: entry_.category_id = id(); break;
         case Field::width: entry_.width = value; break;
         case Field::height: entry_.height = value; break;
@@ -215,7 +245,7 @@ class Handler {
 
   CocoBuilder& builder_;
   const CocoLimits& limits_;
-  const bool results_;
+  const bool results_, images_only_;
   bool second_ = false, deferred_ = false;
   int depth_ = 0;
   Section section_ = Section::none;
@@ -224,6 +254,8 @@ class Handler {
   Part part_ = Part::other;
   CocoEntry entry_;
   int64_t index_ = 0;
+  bool by_key_ = false;                   // the section's entries stand in an object
+  std::string section_name_, entry_key_;  // for messages
   std::string error_;
 };
 
@@ -246,16 +278,14 @@ bool parse(const std::filesystem::path& path, Handler& handler, Faults& faults, 
   return false;
 }
 
-}  // namespace
-
-CocoFile read_coco(const std::filesystem::path& path, Faults& faults, const CocoLimits& limits) {
+CocoFile read_lists(FileKind kind, const std::filesystem::path& path, Faults& faults, const CocoLimits& limits) {
   CocoBuilder builder(path.string(), faults, limits);
-  Handler handler(builder, limits, false);
+  Handler handler(builder, limits, kind);
   bool whole = parse(path, handler, faults, limits);
   if (whole) {
     for (const auto& [section, name] :
          {std::pair{Section::images, "images"}, {Section::annotations, "annotations"}, {Section::categories, "categories"}}) {
-      if (handler.saw(section)) continue;
+      if (handler.saw(section) || (kind == FileKind::images && section != Section::images)) continue;
       builder.stop("not COCO JSON", fmt::format("no list \"{}\": is this a COCO file?", name));
       whole = false;
     }
@@ -267,6 +297,16 @@ CocoFile read_coco(const std::filesystem::path& path, Faults& faults, const Coco
   return std::move(builder.result);
 }
 
+}  // namespace
+
+CocoFile read_coco(const std::filesystem::path& path, Faults& faults, const CocoLimits& limits) {
+  return read_lists(FileKind::dataset, path, faults, limits);
+}
+
+CocoFile read_coco_images(const std::filesystem::path& path, Faults& faults, const CocoLimits& limits) {
+  return read_lists(FileKind::images, path, faults, limits);
+}
+
 bool is_coco_results(const std::filesystem::path& path) {
   JsonFileStream stream(path, 1);
   while (stream.Peek() == ' ' || stream.Peek() == '\n' || stream.Peek() == '\r' || stream.Peek() == '\t') stream.Take();
@@ -275,7 +315,7 @@ bool is_coco_results(const std::filesystem::path& path) {
 
 Dataset read_coco_results(const std::filesystem::path& path, const Dataset& truth, Faults& faults, const CocoLimits& limits) {
   CocoBuilder builder(path.string(), faults, limits, truth);
-  Handler handler(builder, limits, true);
+  Handler handler(builder, limits, FileKind::results);
   parse(path, handler, faults, limits);
   return std::move(builder.result.dataset);
 }

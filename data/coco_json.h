@@ -29,15 +29,21 @@ struct CocoLimits {
 struct CocoFile {
   Dataset dataset;
   std::vector<std::string> file_names;  // of the samples, as in the file
+  int64_t annotations = 0;              // entries, whether they became instances or not
 };
 CocoFile read_coco(const std::filesystem::path& path, Faults& faults, const CocoLimits& limits = {});
+// "images" alone: the other lists may lack, and are not looked at.
+CocoFile read_coco_images(const std::filesystem::path& path, Faults& faults, const CocoLimits& limits = {});
 
 // Whether the file's first character other than white space opens a list: a results file rather than a data set.
 bool is_coco_results(const std::filesystem::path& path);
 
-// Detections for the images of `truth`, by its source_id, else by sample id, else by 1-based position; its categories by their ids.
-// Samples and categories are those of `truth`, in its order. stop: an unknown image or category, a mask of another size; the masks'
-// own faults as above, but empty masks stay.
+// Detections for the images of `truth`. An image_id that is a number is the truth's source_id, else its sample id, else the 1-based
+// position; one that is text is the image's file name or sample id, else a source_id that is no number. Categories by category_name,
+// else by the truth's ids. Samples and categories are those of `truth`, in its order; but results of categories that the truth lacks
+// have one other category, "unclassified" or what all of them are called (warn where the truth has but one category; where it has several,
+// such results must all have one category_name). stop: an unknown image or category, a mask of another size; the masks' own faults as
+// above, but empty masks stay.
 Dataset read_coco_results(const std::filesystem::path& path, const Dataset& truth, Faults& faults, const CocoLimits& limits = {});
 
 enum class CocoMasks { compressed, counts };  // run lengths as one string, or as a list of numbers

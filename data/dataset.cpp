@@ -208,6 +208,7 @@ Dataset open_dataset(const fs::path& path, const DatasetOptions& options, Faults
   Faults& faults = given ? *given : own;
   const DataSource source = recognise(path, options);
   Dataset dataset;
+  std::string why;  // it may be without instances
   switch (source.layout) {
     case Layout::sartorius: {
       dataset = read_sartorius(source.annotations, faults);
@@ -221,7 +222,9 @@ Dataset open_dataset(const fs::path& path, const DatasetOptions& options, Faults
       if (is_coco_results(source.annotations)) {
         throw DataError("{}: a list, so a COCO results file: predictions, not a data set", source.annotations.string());
       }
-      CocoFile file = read_coco(source.annotations, faults);
+      CocoFile file = options.instances == Instances::unread ? read_coco_images(source.annotations, faults)
+                                                             : read_coco(source.annotations, faults);
+      if (file.annotations == 0) why = "annotations is empty: ";
       dataset = std::move(file.dataset);
       if (options.need_images)
         attach_files(dataset, file.file_names, coco_image_folder(source, file.file_names), options, faults);
@@ -236,9 +239,9 @@ Dataset open_dataset(const fs::path& path, const DatasetOptions& options, Faults
       std::any_of(dataset.samples.begin(), dataset.samples.end(), [](const Sample& s) { return !s.instances.empty(); });
   if (dataset.samples.empty()) {
     faults.add(Severity::stop, "no images", fmt::format("{}: no image is left", path.string()));
-  } else if (!annotated) {
+  } else if (!annotated && options.instances == Instances::required) {
     faults.add(Severity::stop, "no annotation",
-               fmt::format("{}: {} images, but not one instance", path.string(), dataset.samples.size()));
+               fmt::format("{}: {}{} images, but not one instance", path.string(), why, dataset.samples.size()));
   }
   return dataset;
 }
@@ -260,7 +263,9 @@ Dataset open_images(const std::vector<fs::path>& paths, const DatasetOptions& op
       for (const auto& [id, file] : images) dataset.samples.push_back({id, file, 0, 0, {}, {}});
       continue;
     }
-    for (Sample& sample : open_dataset(path, options, &faults).samples) {
+    DatasetOptions images_of = options;
+    images_of.instances = Instances::unread;
+    for (Sample& sample : open_dataset(path, images_of, &faults).samples) {
       sample.instances.clear();
       dataset.samples.push_back(std::move(sample));
     }

@@ -19,6 +19,9 @@
 
 namespace glia {
 
+// required: a data set without any is `stop`; optional: it is not; unread: the images alone are asked for, so that COCO files need no more.
+enum class Instances { required, optional, unread };
+
 struct DatasetOptions {
   std::string layout{};               // --from: sartorius, coco or labels where a folder has several; "": by what is there
   std::filesystem::path images{};     // --images: where the images of a COCO or CSV file are
@@ -27,13 +30,14 @@ struct DatasetOptions {
   bool skip_corrupt = false;          // --on-corrupt skip: leave out images that are missing or cannot be read
   bool skip_size_mismatch = false;    // --on-size-mismatch skip
   bool allow_outside = false;         // names in data files may lead out of the data set's folder
-  int64_t min_area = 0;               // pixels; smaller instances are left out
+  Instances instances = Instances::required;
+  int64_t min_area = 0;  // pixels; smaller instances are left out
   ImageLimits limits{};
 };
 
 // Throws DataError where the path does not exist, is no data set or an ambiguous one (several COCO files: lists them). What is wrong with the data goes to the faults (data/faults.h): by default the first `stop` is thrown as DataError;
 // drops and warnings stay in `faults`, where it is given, for the caller to print. Samples: CSV by first appearance, COCO in the
-// file's order, folders by id as text. Empty data sets, and such without any instance, are `stop`.
+// file's order, folders by id as text. Empty data sets are `stop`.
 Dataset open_dataset(const std::filesystem::path& path, const DatasetOptions& options = {}, Faults* faults = nullptr);
 
 // Images without annotations, to predict on: each path an image, a folder of images, or a data set as above.

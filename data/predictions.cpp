@@ -1,4 +1,6 @@
 // Predictions of any kind, put beside the truth.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <unordered_map>
 
@@ -64,6 +66,7 @@ fs::path file_in(const fs::path& folder) {
 Dataset from_coco(const fs::path& path, const Dataset& truth, Faults& faults) {
   if (is_coco_results(path)) return read_coco_results(path, truth, faults);
   CocoFile file = read_coco(path, faults);
+  bool warned = false;
   Dataset predictions = empty_copy(truth);
   std::vector<int> category;  // of the file's to the truth's, by name
   for (const std::string& name : file.dataset.categories) {
@@ -71,9 +74,13 @@ Dataset from_coco(const fs::path& path, const Dataset& truth, Faults& faults) {
     category.push_back(static_cast<int>(found - truth.categories.begin()));
     if (found == truth.categories.end()) {
       category.back() = 0;
+      const std::string where = fmt::format("{}: category '{}' is not in the truth, which has {}", path.string(), name,
+                                            fmt::join(truth.categories, ", "));
       if (truth.categories.size() > 1) {
-        faults.add(Severity::stop, "category out of range",
-                   fmt::format("{}: category '{}' is not in the truth", path.string(), name));
+        faults.add(Severity::stop, "category out of range", where);
+      } else if (!warned) {
+        faults.add(Severity::warn, "category that the truth lacks", where + ": all predictions count as unclassified");
+        warned = true;
       }
     }
   }

@@ -139,6 +139,89 @@ TEST_CASE("coco: entries by key instead of lists, as some copies of LIVECell hav
   CHECK_THROWS_WITH_AS(read_coco(folder / "c.json", faults), doctest::Contains("annotation [0]: image id '11'"), DataError);
 }
 
+TEST_CASE("coco results: text names an image, only a number is an id") {
+  const tests::TemporaryFolder folder;
+  Dataset truth{{"cell"}, {}, {1}};
+  truth.samples = {{"7", {}, 4, 4, {}, "1"}, {"1", {}, 4, 4, {}, "7"}, {"a.b", {}, 4, 4, {}, "left"}};
+  const auto image_of = [&](const std::string& id) {
+    write_file(folder / "r.json", R"([{"image_id": )" + id + R"(, "category_id": 1, "bbox": [0, 0, 2, 2], "score": 1}])");
+    Faults faults;
+    const Dataset found = read_coco_results(folder / "r.json", truth, faults);
+    for (size_t i = 0; i < found.samples.size(); ++i)
+      if (!found.samples[i].instances.empty()) return found.samples[i].id;
+    return std::string();
+  };
+  CHECK(image_of("1") == "7");
+  CHECK(image_of("\"1\"") == "1");
+  CHECK(image_of("\"1.png\"") == "1");
+  CHECK(image_of("\"a.b\"") == "a.b");
+  CHECK(image_of("\"sub/a.b.tif\"") == "a.b");
+  CHECK(image_of("\"left\"") == "a.b");
+  truth.samples[1].id = "other";  // now nothing is called 1; as an id it would be the first image's
+  CHECK_THROWS_WITH_AS(image_of("\"1\""), doctest::Contains("image_id \"1\" is text, so a file name"), DataError);
+  CHECK_THROWS_WITH_AS(image_of("\"none\""), doctest::Contains("image_id \"none\""), DataError);
+  CHECK_THROWS_WITH_AS(image_of("null"), doctest::Contains("entry 0 has no image_id"), DataError);
+}
+
+TEST_CASE("coco results: categories that the truth lacks") {
+  const tests::TemporaryFolder folder;
+  Faults faults;
+  const auto read = [&](const std::vector<std::string>& names, std::vector<std::string> categories) {
+    std::string text;
+    for (const std::string& name : names)
+      text += (text.empty() ? "[" : ",") +
+              (R"({"image_id": 1, "bbox": [0, 0, 2, 2], "score": 1, "category_id": 2, "category_name": ")" + name + "\"}");
+    write_file(folder / "r.json", text + "]");
+    Dataset truth{std::move(categories), {{"a", {}, 4, 4, {}, "1"}}, {}};
+    return read_coco_results(folder / "r.json", truth, faults);
+  };
+  // A truth of one category takes all; the warning comes once.
+  for (const std::vector<std::string>& names : std::vector<std::vector<std::string>>{
+           {"large", "nucleus", "nucleus"}, {"nucleus", "large", "nucleus"}, {"nucleus", "other", "nucleus"}}) {
+    const int64_t before = faults.count("category that the truth lacks");
+    const Dataset found = read(names, {"large"});
+    CHECK(found.categories == std::vector<std::string>{"unclassified"});
+    REQUIRE(found.samples[0].instances.size() == 3);
+    for (const Instance& i : found.samples[0].instances) CHECK(i.category == 0);
+    CHECK(faults.count("category that the truth lacks") == before + 1);
+  }
+  CHECK(read({"nucleus", "nucleus"}, {"large"}).categories == std::vector<std::string>{"nucleus"});
+  CHECK(read({"nucleus"}, {}).samples[0].instances.size() == 1);
+  // The message lists the truth's categories, not what the results made of them.
+  CHECK_THROWS_WITH_AS(read({"nucleus", "large"}, {"large", "small"}),
+                       doctest::Contains("category 'nucleus' beside others, want one of 1 (large), 2 (small)"), DataError);
+  CHECK_THROWS_WITH_AS(read({"large", "nucleus"}, {"large", "small"}),
+                       doctest::Contains("category 'nucleus', want one of 1 (large), 2 (small)"), DataError);
+}
+
+TEST_CASE("coco: what stands where entries or numbers are wanted is named") {
+  const tests::TemporaryFolder folder;
+  const std::string rest =
+      R"({"images": [{"id": 1, "file_name": "a.png", "width": 4, "height": 4}], "categories": [{"id": 1, "name": "c"}], "annotations": )";
+  Faults faults;
+  for (const auto& [value, message] : std::vector<std::pair<std::string, std::string>>{
+           {"5", "\"annotations\" is a number, want a list"},
+           {"\"x\"", "\"annotations\" is a string, want a list"},
+           {"null", "\"annotations\" is null, want a list"},
+           {"true", "\"annotations\" is true or false, want a list"},
+           {"[3]", "annotations[0] is a number, want an object"},
+           {"[[1]]", "annotations[0] is a list, want an object"},
+           {R"({"id": 1, "image_id": 1})", "\"annotations\" is an object whose \"id\" is a number: want a list"},
+           {R"([{"id": 4, "category_id": 1}])", "annotation 4 has no image_id"}}) {
+    write_file(folder / "c.json", rest + value + "}");
+    CHECK_THROWS_WITH_AS(read_coco(folder / "c.json", faults), doctest::Contains(message.c_str()), DataError);
+  }
+  const Dataset truth{{"c"}, {{"a", {}, 4, 4, {}, "1"}}, {1}};
+  for (const auto& [value, message] : std::vector<std::pair<std::string, std::string>>{
+           {"[3]", "entry 0 is a number, want an object"},
+           {R"([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 2, 2], "score": "0.5"}])",
+            "a string where a number in score was expected"},
+           {R"([{"image_id": [1], "category_id": 1}])", "a list where a number or a string in image_id was expected"}}) {
+    write_file(folder / "r.json", value);
+    CHECK_THROWS_WITH_AS(read_coco_results(folder / "r.json", truth, faults), doctest::Contains(message.c_str()), DataError);
+  }
+}
+
 TEST_CASE("coco: limits hold at limit + 1 and not at the limit") {
   const tests::TemporaryFolder folder;
   const auto read = [&](const std::string& text, const CocoLimits& limits) {

@@ -340,7 +340,7 @@ std::vector<Case> coco_cases() {
        }),
        ok, note, ""},
       {"annotation without image id", raw_annotation(R"({"id": 9, "category_id": 1, )" + mask + "}"), data, stop,
-       "annotation 9: image id '' is not in the file"},
+       "annotation 9 has no image_id"},
       {"annotation without id", raw_annotation(R"({"image_id": 1, "category_id": 1, )" + mask + "}"), ok, note, ""},
       {"polygon of no size", annotation(R"("segmentation": [[6.5, 8.3, 6.5, 8.3, 6.7, 8.3, 6.7, 8.3]])"), ok, drop, "empty mask"},
       {"polygon without points", annotation(R"("segmentation": [[]])"), ok, drop, "fewer than 3 points"},

@@ -259,6 +259,39 @@ TEST_CASE("images to predict on: files, folders, data sets") {
   CHECK_THROWS_AS(open_images({folder / "none"}), DataError);
 }
 
+TEST_CASE("images to predict on: COCO files need their images alone") {
+  const tests::TemporaryFolder folder;
+  const Dataset d = synthetic(folder / "s");
+  std::string images;
+  for (const Sample& s : d.samples)
+    images += fmt::format(R"({}{{"id": {}, "file_name": "{}", "width": 104, "height": 80}})", images.empty() ? "" : ", ",
+                          images.size(), s.file.filename().string());
+  for (const char* rest :
+       {"", R"(, "annotations": [], "categories": [])", R"(, "annotations": [], "categories": [{"id": 1, "name": "cell"}])",
+        R"(, "annotations": {}, "categories": null)",
+        R"(, "categories": 5, "annotations": [{"id": 1, "image_id": 99, "bbox": "x"}])"}) {
+    CAPTURE(rest);
+    write_file(folder / "c.json", "{\"images\": [" + images + "]" + rest + "}");
+    const Dataset found = open_images({folder / "c.json"}, {.images = folder / "s" / "train"});
+    REQUIRE(found.samples.size() == 6);
+    CHECK(found.samples[0].id == d.samples[0].id);
+  }
+  write_file(folder / "c.json", "{\"annotations\": [], \"categories\": []}");
+  CHECK_THROWS_WITH_AS(open_images({folder / "c.json"}), doctest::Contains("no list \"images\""), DataError);
+}
+
+TEST_CASE("data set: without any instance, where that is allowed") {
+  const tests::TemporaryFolder folder;
+  for (const char* annotations : {"[]", "{}"}) {
+    write_file(folder / "c.json", fmt::format(R"({{"images": [{{"id": 1, "file_name": "a.png", "width": 4, "height": 4}}],
+               "categories": [], "annotations": {}}})",
+                                              annotations));
+    CHECK_THROWS_WITH_AS(open_dataset(folder / "c.json", {.need_images = false}),
+                         doctest::Contains("annotations is empty: 1 images, but not one instance"), DataError);
+    CHECK(open_dataset(folder / "c.json", {.need_images = false, .instances = Instances::optional}).samples.size() == 1);
+  }
+}
+
 TEST_CASE("a loader over a data set: label maps number the instances, categories go along") {
   const tests::TemporaryFolder folder;
   const Dataset d = synthetic(folder / "s");

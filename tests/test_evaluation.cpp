@@ -253,6 +253,8 @@ TEST_CASE("evaluate: nothing true, nothing found, equal scores, scores that are 
   CHECK(no_truth.segm.ap == -1);
   CHECK(no_truth.f1_at_50 == 0);
   CHECK(evaluation_plots(no_truth).empty());
+  CHECK(no_truth.n_truth == 0);
+  CHECK(no_truth.warnings == std::vector<std::string>{"the truth has no instance: metrics that need truth say nothing"});
   const Evaluation no_detection = evaluate(cells, empty);
   CHECK(no_detection.segm.ap == 0);
   CHECK(no_detection.segm.ar100 == 0);

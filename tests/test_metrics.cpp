@@ -215,7 +215,12 @@ TEST_CASE("evaluate: predictions that don't belong to the truth") {
   CHECK_THROWS_WITH_AS(evaluate(truth, dataset({"cell"}, {sample("x", {})})),
                        "evaluate: a prediction for image 'x', which is not among the 1 images of the truth (another data set?)",
                        DataError);
-  CHECK_THROWS_AS(evaluate(truth, dataset({"cell", "dog"}, {sample("a", {})})), DataError);
+  CHECK_THROWS_WITH_AS(evaluate(dataset({"cell", "cat"}, {sample("a", {})}), dataset({"cell", "dog"}, {sample("a", {})})),
+                       "evaluate: the predictions have a category 'dog', the truth has cell, cat (another data set?)", DataError);
+  const Evaluation unclassified = evaluate(truth, dataset({"dog", "cell"}, {sample("a", {instance(10, 10, 40, 40, 0)})}));
+  CHECK(unclassified.segm.ap == doctest::Approx(1));
+  REQUIRE(unclassified.warnings.size() == 1);
+  CHECK(unclassified.warnings[0] == "the predictions have a category 'dog', the truth only 'cell': all count as unclassified");
   Instance small = instance(1, 1, 5, 5);
   small.mask = box_mask(1, 1, 5, 5, 60, 110);
   CHECK_THROWS_WITH_AS(

@@ -1,5 +1,7 @@
 #include "train/evaluation.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -105,7 +107,7 @@ void check_instance(const Sample& truth, const Instance& i, const char* side) {
 }
 
 // Index of each predicted category among the true ones; empty where the predictions are unclassified.
-std::vector<int> match_categories(const Dataset& truth, const Dataset& predictions) {
+std::vector<int> match_categories(const Dataset& truth, const Dataset& predictions, std::vector<std::string>& warnings) {
   std::vector<int> map;
   for (const std::string& name : predictions.categories) {
     const auto at = std::find(truth.categories.begin(), truth.categories.end(), name);
@@ -113,9 +115,13 @@ std::vector<int> match_categories(const Dataset& truth, const Dataset& predictio
       map.push_back(int(at - truth.categories.begin()));
     } else if (predictions.categories.size() == 1) {
       return {};
+    } else if (truth.categories.size() <= 1) {
+      warnings.push_back(fmt::format("the predictions have a category '{}', the truth only {}: all count as unclassified", name,
+                                     truth.categories.empty() ? "none" : "'" + truth.categories[0] + "'"));
+      return {};
     } else {
-      throw DataError("evaluate: the predictions have a category '{}', the truth has {} others (another data set?)", name,
-                      truth.categories.size());
+      throw DataError("evaluate: the predictions have a category '{}', the truth has {} (another data set?)", name,
+                      fmt::join(truth.categories, ", "));
     }
   }
   return map;
@@ -137,7 +143,7 @@ class Evaluator {
     true_.resize(truth.samples.size());
     predicted_.resize(truth.samples.size());
     std::vector<bool> given(truth.samples.size());
-    const std::vector<int> categories = match_categories(truth, predictions);
+    const std::vector<int> categories = match_categories(truth, predictions, warnings_);
     classified_ = !categories.empty();
     for (size_t i = 0; i < truth.samples.size(); ++i)
       for (const Instance& t : truth.samples[i].instances) {
@@ -171,6 +177,8 @@ class Evaluator {
     result.segm = segm.summary();
     result.curves = segm.curves();
     result.protocol = options_.protocol;
+    result.warnings = warnings_;
+    if (result.n_truth == 0) result.warnings.push_back("the truth has no instance: metrics that need truth say nothing");
     if (missing_)
       result.warnings.push_back(
           fmt::format("{} of {} images have no prediction; they count with zero detections", missing_, all_.size()));
@@ -263,6 +271,7 @@ class Evaluator {
   std::vector<int> all_;                             // 0, 1, ...: every image
   bool classified_ = false;
   int64_t missing_ = 0;
+  std::vector<std::string> warnings_;
 };
 
 }  // namespace

@@ -41,10 +41,10 @@ struct EvaluateOptions {
 
 // Counts exactly the images of `truth`: one without a prediction has zero detections and is counted in a warning. Crowds are left
 // out but for COCO's numbers. Categories are matched by name. Predictions of a single category that the truth does not have (a
-// submission, label maps of cells) are taken as unclassified: then COCO's numbers are over one category, and per_class groups
+// submission, label maps of cells), and any where the truth has but one (with a warning), are taken as unclassified: then COCO's numbers are over one category, and per_class groups
 // the images by the category of most of their instances.
-// A warning tells when COCO's numbers leave detections out, because an image has more than the last limit.
-// Throws DataError for a prediction of an unknown image, a predicted category that the truth lacks, masks of another size, and a
+// Truth without any instance is an answer (n_truth 0) with a warning. Another tells when COCO's numbers leave detections out, because an image has more than the last limit.
+// Throws DataError for a prediction of an unknown image, a predicted category that a truth of several lacks, masks of another size, and a
 // score that is not a finite number; UsageError for limits that do not ascend from 1.
 Evaluation evaluate(const Dataset& truth, const Dataset& predictions, const EvaluateOptions& options = {});
 

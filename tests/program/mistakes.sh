@@ -126,6 +126,14 @@ cp cells/train/"$only" single/train/
 { head -1 cells/train.csv; grep "^${only%.png}," cells/train.csv; } >single/train.csv
 expect 0 "without validation" "$GLIA" train unet --data single --out run1 "${SMALL[@]}"
 
+# validation images without a single cell: one warning, scores of false positives all the same, and predict takes the file
+"$GLIA" convert cells all.json --quiet
+sed -n '/"categories"/q;p' all.json >none.json
+echo '"annotations": [], "categories": [{"id": 1, "name": "cell"}]}' >>none.json
+expect 0 "validation images have no instance" "$GLIA" train unet --data cells --val none.json --images cells/train --out run2 "${SMALL[@]}"
+expect 0 "" "$GLIA" predict run2/checkpoints/last.safetensors --images none.json --image-folder cells/train --out found_none
+expect 0 "the truth has no instance" "$GLIA" evaluate --truth none.json --pred found_none
+
 # writing: 4
 if [ "$(id -u)" = 0 ] && mkdir -p tiny && mount -t tmpfs -o size=256k tmpfs tiny 2>/dev/null; then
   expect 4 "disk is full" "$GLIA" train unet --data cells --out tiny/run "${SMALL[@]}"
