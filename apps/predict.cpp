@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <memory>
 
@@ -18,6 +19,7 @@
 #include "data/sartorius.h"
 #include "data/selection.h"
 #include "train/progress.h"
+#include "train/signals.h"
 
 namespace glia {
 namespace {
@@ -82,6 +84,100 @@ void write_image_files(const Kinds& kinds, const fs::path& out, const Sample& sa
   if (kinds.has("geojson")) write_geojson(place("geojson").string() + ".geojson", sample, categories);
 }
 
+// The files of the kinds that are written once for all images.
+constexpr std::array<std::pair<const char*, const char*>, 3> joint_files{
+    {{"coco", prediction_files::coco}, {"submission", prediction_files::submission}, {"cells", "cells.csv"}}};
+
+// Results of an earlier run of other kinds must not be taken for this one's: glia evaluate reads what is there.
+void remove_stale_files(const Kinds& kinds, const fs::path& out) {
+  for (const auto& [kind, name] : joint_files) {
+    std::error_code error;
+    if (kinds.has(kind) || !fs::remove(out / name, error)) continue;
+    fmt::print(stderr, "warning: {}: of an earlier prediction and not among --write: removed\n", (out / name).string());
+  }
+}
+
+// Predicts image after image; what is complete is in `finished`, whatever ends it.
+class ImagePredictor {
+ public:
+  ImagePredictor(const Options& options, const Kinds& kinds, const TrainedSystem& system, Dataset& inputs)
+      : options_(options), kinds_(kinds), system_(system), inputs_(inputs), finished_(inputs) {
+    finished_.samples.clear();
+    progress_.start(0, static_cast<int64_t>(inputs.samples.size()), 20);
+  }
+
+  // Throws what ends it, with the images named.
+  void predict_all() {
+    const auto at_once = static_cast<size_t>(system_.config.eval.batch_size);
+    for (size_t begin = 0; begin < inputs_.samples.size(); begin += at_once) {
+      if (stop_requested()) throw ErrorOf<ExitCode::interrupted>("stopped by a signal");
+      predict_some(std::span(inputs_.samples).subspan(begin, std::min(at_once, inputs_.samples.size() - begin)));
+    }
+  }
+
+  void write_joint_files() {
+    const fs::path out = options_.out;
+    if (kinds_.has("coco")) write_coco_results(out / prediction_files::coco, finished_);
+    if (kinds_.has("cells")) write_file(out / "cells.csv", cells_);
+    if (kinds_.has("submission")) {
+      // Kaggle refuses overlaps: where instances overlap, the one with the higher score keeps the pixels.
+      for (Sample& sample : finished_.samples) sample.instances = select_instances(sample.instances, {.remove_overlaps = true});
+      write_submission(out / prediction_files::submission, finished_);
+    }
+    progress_.line(fmt::format("{}: {} cells in {} images ({})", options_.out, found_, finished_.samples.size(), options_.kinds));
+  }
+
+  size_t finished() const { return finished_.samples.size(); }
+
+ private:
+  void predict_some(std::span<Sample> samples) {
+    std::vector<Tensor> images;
+    std::vector<Sample*> kept;
+    for (Sample& sample : samples) {
+      try {
+        images.push_back(read_pixels(sample));
+        kept.push_back(&sample);
+      } catch (const Error& e) {
+        if (options_.data.on_corrupt != "skip" || (e.code() != ExitCode::data && e.code() != ExitCode::io)) throw;
+        fmt::print(stderr, "warning: left out: {}\n", e.what());
+      }
+    }
+    if (images.empty()) return;
+    std::vector<Prediction> predictions;
+    try {
+      predictions = system_.segmenter->predict_batch(images);
+    } catch (const OutOfMemoryError& e) {
+      const std::string message = e.what();  // without its advice, which is for training
+      throw OutOfMemoryError("{} ({}x{} pixels): {}\nless is needed with {}, or allow more with --mem-limit", kept[0]->id,
+                             images[0].dim(0), images[0].dim(1), message.substr(0, message.find("\nless is needed by")),
+                             system_of(system_.config) == "mask_rcnn"
+                                 ? "smaller input.min_size_test, input.max_size_test or eval.batch_size"
+                                 : "a smaller model.tile");
+    }
+    for (size_t i = 0; i < kept.size(); ++i) finish(*kept[i], images[i], std::move(predictions[i].instances));
+  }
+
+  void finish(Sample sample, const Tensor& image, std::vector<Instance> instances) {
+    sample.height = image.dim(0);
+    sample.width = image.dim(1);
+    sample.instances = std::move(instances);
+    write_image_files(kinds_, options_.out, sample, image, inputs_.categories);
+    if (kinds_.has("cells")) cells_ += cells_csv_rows(sample, inputs_.categories, image);
+    found_ += static_cast<int64_t>(sample.instances.size());
+    finished_.samples.push_back(std::move(sample));
+    progress_.step(static_cast<int64_t>(finished_.samples.size()), fmt::format("{} cells", found_));
+  }
+
+  const Options& options_;
+  const Kinds& kinds_;
+  const TrainedSystem& system_;
+  Dataset& inputs_;
+  Dataset finished_;
+  Progress progress_{options_.common.quiet};
+  std::string cells_ = cells_csv_header();
+  int64_t found_ = 0;
+};
+
 int run(const Options& options) {
   const Device device = options.common.apply_to_device();
   const Kinds kinds(options.kinds);
@@ -92,40 +188,21 @@ int run(const Options& options) {
   Dataset dataset = open_images(paths, options.data.options(), &faults);
   print_faults(faults, options.common.quiet);
   if (!system.config.data.classes.empty()) dataset.categories = system.config.data.classes;
-  const fs::path out = options.out;
-  make_output_folder(out, dataset);
+  make_output_folder(options.out, dataset);
+  remove_stale_files(kinds, options.out);
 
   const NoGrad no_grad;
-  Progress progress(options.common.quiet);
-  progress.start(0, static_cast<int64_t>(dataset.samples.size()), 20);
-  std::string cells = cells_csv_header();
-  int64_t found = 0, done = 0;
-  const auto at_once = static_cast<size_t>(system.config.eval.batch_size);
-  for (size_t begin = 0; begin < dataset.samples.size(); begin += at_once) {
-    const std::span<Sample> samples =
-        std::span(dataset.samples).subspan(begin, std::min(at_once, dataset.samples.size() - begin));
-    std::vector<Tensor> images;
-    for (const Sample& sample : samples) images.push_back(read_pixels(sample));
-    std::vector<Prediction> predictions = system.segmenter->predict_batch(images);
-    for (size_t i = 0; i < samples.size(); ++i) {
-      Sample& sample = samples[i];
-      sample.height = images[i].dim(0);
-      sample.width = images[i].dim(1);
-      sample.instances = std::move(predictions[i].instances);
-      found += static_cast<int64_t>(sample.instances.size());
-      write_image_files(kinds, out, sample, images[i], dataset.categories);
-      if (kinds.has("cells")) cells += cells_csv_rows(sample, dataset.categories, images[i]);
-      progress.step(++done, fmt::format("{} cells", found));
-    }
+  const StopSignals signals;
+  ImagePredictor predictor(options, kinds, system, dataset);
+  try {
+    predictor.predict_all();
+  } catch (const Error& e) {
+    predictor.write_joint_files();
+    throw Error(fmt::format("{}\n{} of {} images are in the files of {}", e.what(), predictor.finished(), dataset.samples.size(),
+                            options.out),
+                e.code());
   }
-  if (kinds.has("coco")) write_coco_results(out / prediction_files::coco, dataset);
-  if (kinds.has("cells")) write_file(out / "cells.csv", cells);
-  if (kinds.has("submission")) {
-    // Kaggle refuses overlaps: where instances overlap, the one with the higher score keeps the pixels.
-    for (Sample& sample : dataset.samples) sample.instances = select_instances(sample.instances, {.remove_overlaps = true});
-    write_submission(out / prediction_files::submission, dataset);
-  }
-  progress.line(fmt::format("{}: {} cells in {} images ({})", options.out, found, dataset.samples.size(), options.kinds));
+  predictor.write_joint_files();
   return 0;
 }
 

@@ -120,6 +120,24 @@ void place_images(const Dataset& dataset, const std::filesystem::path& folder, b
                folder.string());
 }
 
+namespace {
+
+// On top of a checkpoint's settings; UsageError that names the file where they do not fit the checkpoint.
+void read_settings_file(Config& config, const std::filesystem::path& file) {
+  const std::string model = config.model.name, text = read_file(file);
+  try {
+    read_toml(config, text, file.string());
+    if (config.model.name != model)
+      throw UsageError("model.name = \"{}\", but the checkpoint is of {}", config.model.name, model);
+    check_config(config);
+  } catch (const UsageError& e) {
+    throw UsageError("--settings {}: {}\nwant only settings that may change at prediction, such as those of [eval]",
+                     file.string(), e.what());
+  }
+}
+
+}  // namespace
+
 TrainedSystem load_system(const std::filesystem::path& file, const std::vector<std::string>& settings, Device device,
                           const std::filesystem::path& settings_file) {
   std::error_code ignored;
@@ -128,7 +146,7 @@ TrainedSystem load_system(const std::filesystem::path& file, const std::vector<s
   const Checkpoint checkpoint = read_checkpoint(file);
   TrainedSystem system;
   read_toml(system.config, checkpoint.config, file.string());
-  if (!settings_file.empty()) read_toml(system.config, read_file(settings_file), settings_file.string());
+  if (!settings_file.empty()) read_settings_file(system.config, settings_file);
   for (const std::string& setting : settings) apply_setting(system.config, setting);
   check_config(system.config);
   system.segmenter = make_segmenter(system.config);

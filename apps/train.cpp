@@ -55,13 +55,29 @@ struct TrainingData {
   Dataset train, validation;
 };
 
+// The data set; with --on-corrupt skip also without the images whose pixels cannot be read, each with a warning.
+Dataset open_readable(const Options& options, const std::string& path, Instances instances = Instances::required) {
+  DatasetOptions read = options.data_options.options();
+  read.instances = instances;
+  Dataset dataset = open_data(path, read, options.common.quiet);
+  if (options.data_options.on_corrupt != "skip") return dataset;
+  std::erase_if(dataset.samples, [](const Sample& sample) {
+    try {
+      read_pixels(sample);
+      return false;
+    } catch (const Error& e) {
+      if (e.code() != ExitCode::data && e.code() != ExitCode::io) throw;
+      fmt::print(stderr, "warning: left out: {}\n", e.what());
+      return true;
+    }
+  });
+  if (dataset.samples.empty()) throw DataError("{}: not one image can be read", path);
+  return dataset;
+}
+
 TrainingData open_training_data(const Options& options, const Config& config) {
-  Dataset all = open_data(options.data, options.data_options.options(), options.common.quiet);
-  if (!config.data.val.empty()) {
-    DatasetOptions read = options.data_options.options();
-    read.instances = Instances::optional;
-    return {std::move(all), open_data(config.data.val, read, options.common.quiet)};
-  }
+  Dataset all = open_readable(options, options.data);
+  if (!config.data.val.empty()) return {std::move(all), open_readable(options, config.data.val, Instances::optional)};
   const SplitOptions how{.method = config.data.split == "every_nth" ? SplitMethod::every_nth : SplitMethod::seeded,
                          .fraction = config.data.val_fraction,
                          .seed = static_cast<uint64_t>(config.data.split_seed)};
@@ -70,8 +86,9 @@ TrainingData open_training_data(const Options& options, const Config& config) {
 }
 
 // The network's classes, and no image without an instance among those to train on.
-void prepare_for_detection(TrainingRun& training, TrainingData& data, bool quiet) {
+void prepare_for_detection(TrainingRun& training, TrainingData& data, const std::string& data_path, bool quiet) {
   training.set_classes(training_classes(training.config(), data.train));
+  check_config(training.config());  // settings per class, now that their number is known
   use_classes(data.train, training.config().data.classes);
   use_classes(data.validation, training.config().data.classes);
   const Config& config = training.config();
@@ -82,7 +99,12 @@ void prepare_for_detection(TrainingRun& training, TrainingData& data, bool quiet
         "scratch take bn or gn, and backbone.freeze_at = 0\n");
   if (!config.input.filter_empty) return;
   const int64_t dropped = drop_unannotated(data.train);
-  if (data.train.samples.empty()) throw DataError("not one image to train on has an instance");
+  if (data.train.samples.empty())
+    throw DataError(
+        "{}: not one image to train on has an instance: all annotations are crowds, or in the validation images; want another "
+        "split "
+        "(data.val_fraction, data.split_seed, --val), or input.filter_empty=false to train on images without any",
+        data_path);
   if (dropped > 0 && !quiet)
     fmt::print(stderr, "note: {} images without an instance are left out of the training (input.filter_empty)\n", dropped);
 }
@@ -101,7 +123,7 @@ int run(const Options& options) {
   TrainingRun training(
       config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
   TrainingData data = open_training_data(options, training.config());
-  if (system_of(config) == "mask_rcnn") prepare_for_detection(training, data, options.common.quiet);
+  if (system_of(config) == "mask_rcnn") prepare_for_detection(training, data, options.data, options.common.quiet);
   const bool validates = !data.validation.samples.empty();
   if (!validates)
     fmt::print(stderr, "warning: training without validation: there is no image for it; the last weights are kept\n");

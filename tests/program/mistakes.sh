@@ -133,6 +133,19 @@ echo '"annotations": [], "categories": [{"id": 1, "name": "cell"}]}' >>none.json
 expect 0 "validation images have no instance" "$GLIA" train unet --data cells --val none.json --images cells/train --out run2 "${SMALL[@]}"
 expect 0 "" "$GLIA" predict run2/checkpoints/last.safetensors --images none.json --image-folder cells/train --out found_none
 expect 0 "the truth has no instance" "$GLIA" evaluate --truth none.json --pred found_none
+# a bad image does not lose the others; --on-corrupt skip leaves it out
+best=run1/checkpoints/last.safetensors
+mkdir mixed && cp cells/train/* mixed/ && head -c 300 cells/train/"$only" >mixed/zz.png
+expect 3 "3 of 4 images are in the files" "$GLIA" predict $best --images mixed --out mixed_out --write coco,cells,submission
+file mixed_out/predictions.json mixed_out/cells.csv mixed_out/submission.csv
+expect 0 "left out" "$GLIA" predict $best --images mixed --out mixed_out --write coco --on-corrupt skip
+absent mixed_out/cells.csv mixed_out/submission.csv
+expect 6 "model.tile" "$GLIA" predict $best --images cells --out p2 --mem-limit 100K
+printf '[model]\nname = "mask_rcnn"\n' >other.toml
+expect 2 "--settings other.toml" "$GLIA" predict $best --images cells --out p3 --settings other.toml
+cp -r cells cut && head -c 300 cells/train/"$only" >cut/train/"$only"
+expect 0 "left out" "$GLIA" train unet --data cut --out run_cut "${SMALL[@]}" --on-corrupt skip
+expect 2 "eval.class_thresholds" "$GLIA" train mask_rcnn_cells --data cells --out run_per_class --set eval.class_thresholds=[0.1,0.2,0.3,0.4,0.5]
 
 # writing: 4
 if [ "$(id -u)" = 0 ] && mkdir -p tiny && mount -t tmpfs -o size=256k tmpfs tiny 2>/dev/null; then
