@@ -18,6 +18,7 @@
 #include "tensor/memory.h"
 #include "tensor/random.h"
 #include "tensor/stream.h"
+#include "train/step_profile.h"
 #include "train/trainer.h"
 
 namespace glia {
@@ -35,16 +36,8 @@ struct Options {
 class FlopCounter : public OpObserver {
  public:
   void after_forward(const char* name, std::span<const Tensor> inputs, const Tensor& y) override {
-    const std::string_view op = name;
-    double flops = 0;
-    if (op == "conv2d" || op == "upsample_conv2d") {
-      flops = 2 * double(y.size()) * double(inputs[1].size() / inputs[1].dim(0));
-    } else if (op == "conv_transpose2d") {
-      flops = 2 * double(inputs[0].size()) * double(inputs[1].size() / inputs[1].dim(0));
-    } else if (op == "linear") {
-      flops = 2 * double(y.size()) * double(inputs[1].dim(1));
-    }
-    total_ += flops * (1 + (grad_enabled() ? wants_grad(inputs[0]) + (inputs.size() > 1 && wants_grad(inputs[1])) : 0));
+    total_ += forward_flops(name, inputs, y) *
+              (1 + (grad_enabled() ? wants_grad(inputs[0]) + (inputs.size() > 1 && wants_grad(inputs[1])) : 0));
   }
   void after_backward(const Node&, std::span<const Tensor>) override {}
   double total() const { return total_; }
@@ -242,8 +235,9 @@ int run_step(const Options& options) {
 
 int run(const Options& options) {
   if (options.what == "step") return run_step(options);
-  if (options.common.device != "auto" && options.common.device != "cpu")
-    return bench::print_device_tables(options.common.apply_to_device(), options.what);
+  const bool on_device = options.common.device != "auto" && options.common.device != "cpu";
+  if (on_device && !options.json.empty()) throw UsageError("--json: the tables of a device are text; leave it out");
+  if (on_device) return bench::print_device_tables(options.common.apply_to_device(), options.what);
   options.common.apply();
   std::vector<std::string> arguments;
   if (!options.what.empty()) arguments.push_back("--benchmark_filter=" + options.what);
@@ -263,7 +257,9 @@ Command bench_command() {
           .example = "glia bench step unet --mode train --size 256x256 --batch 5",
           .declare =
               [options](Arguments& a) {
-                a.positional("WHAT", &options->what, "a regular expression over the micro-benchmarks' names (on a device: a part of a name), or: step", false);
+                a.positional("WHAT", &options->what,
+                             "a regular expression over the micro-benchmarks' names (on a device: a part of a name), or: step",
+                             false);
                 a.positional("RECIPE", &options->recipe, "for step: a recipe", false);
                 a.option("--mode", &options->mode, "step: train or infer");
                 a.option("--size", &options->size, "step: HxW of the images");

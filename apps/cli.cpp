@@ -11,6 +11,7 @@
 #include <new>
 
 #include "kernels/conv.h"
+#include "kernels/simd.h"
 #include "tensor/error.h"
 #include "tensor/memory.h"
 #include "tensor/nearest.h"
@@ -103,8 +104,10 @@ KernelChoice parse_kernels(const std::string& name, Device device) {
   if (name == "hand") return KernelChoice::hand;
   if (name == "reference") {
     if (device.kind != DeviceKind::cpu)
-      throw DeviceError("--kernels reference: the reference kernels are plain loops for the CPU, {} has none; use --device cpu, or "
-                        "--kernels auto", to_string(device));
+      throw DeviceError(
+          "--kernels reference: the reference kernels are plain loops for the CPU, {} has none; use --device cpu, or "
+          "--kernels auto",
+          to_string(device));
     return KernelChoice::reference;
   }
   if (name != "vendor") throw UsageError("--kernels {}: want auto, hand, vendor or reference", name);
@@ -126,7 +129,9 @@ std::vector<std::string> option_names(const CLI::App& app) {
 
 bool has_vendor_kernels(DeviceKind device) {
   const auto there = [](Conv2d::Forward* body) { return body != nullptr; };
-  return there(device == DeviceKind::cpu ? Conv2d::forward.onednn : device == DeviceKind::cuda ? Conv2d::forward.vendor : nullptr);
+  return there(device == DeviceKind::cpu    ? Conv2d::forward.onednn
+               : device == DeviceKind::cuda ? Conv2d::forward.vendor
+                                            : nullptr);
 }
 
 void CommonOptions::declare(Arguments& a) {
@@ -207,6 +212,11 @@ int run_program(int argc, char** argv, const std::vector<Command>& commands) {
   }
   if (argc > 1 && argv[1][0] != '-' && std::find(names.begin(), names.end(), argv[1]) == names.end())
     return usage_error(with_suggestion(fmt::format("unknown command '{}'", argv[1]), argv[1], names));
+  try {
+    use_simd_of_environment();
+  } catch (const UsageError& e) {
+    return usage_error(e.what());
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

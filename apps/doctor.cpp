@@ -1,6 +1,5 @@
 // glia doctor: what this program was built with and what this machine offers.
 #include <fmt/format.h>
-#include <hwy/targets.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include "gpu/runtime.h"
 #include "kernels/conv.h"
 #include "kernels/gemm.h"
+#include "kernels/simd.h"
 #include "tensor/parallel.h"
 
 namespace glia {
@@ -23,12 +23,6 @@ std::string cpu_name() {
   for (std::string line; std::getline(file, line);)
     if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
   return "unknown";
-}
-
-std::string simd_level() {
-  for (int64_t target = 1; target != 0 && target <= HWY_TARGETS; target <<= 1)  // the best has the lowest bit
-    if (hwy::SupportedTargets() & HWY_TARGETS & target) return hwy::TargetName(target);
-  return "baseline";
 }
 
 std::string huge_pages() {
@@ -77,7 +71,7 @@ int run() {
   const auto row = [](const char* name, const std::string& value) { fmt::print("{:<14}{}\n", name, value); };
   row("program", fmt::format("glia 0.1.0, g++ {}.{}.{}", __GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__));
   row("CPU", cpu_name());
-  row("SIMD", simd_level() + " (chosen at run time)");
+  row("SIMD", simd_level() + " (chosen at run time; GLIA_SIMD=LEVEL for a lower one)");
   row("cores", std::to_string(num_threads()));
   const auto pages = [](int name) { return double(sysconf(name)) * double(sysconf(_SC_PAGESIZE)); };
   row("memory", fmt::format("{:.1f} GB, {:.1f} GB free", gigabytes(pages(_SC_PHYS_PAGES)), gigabytes(pages(_SC_AVPHYS_PAGES))));

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <memory>
 
 #include "apps/cli.h"
@@ -27,11 +28,17 @@ struct Options {
 };
 
 std::array<int, 3> parse_limits(const std::string& text) {
+  constexpr int most = 1'000'000;
   std::array<int, 3> limits{};
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%d,%d,%d%c", &limits[0], &limits[1], &limits[2], &rest) != 3 || limits[0] < 1 ||
-      !std::is_sorted(limits.begin(), limits.end()))
-    throw UsageError("--max-detections '{}': want three ascending numbers such as 1,10,100", text);
+  const char *at = text.data(), *end = at + text.size();
+  bool good = true;
+  for (size_t i = 0; i < 3 && good; ++i) {
+    const auto [next, error] = std::from_chars(at, end, limits[i]);
+    good = error == std::errc() && limits[i] >= 1 && limits[i] <= most && (i == 2 ? next == end : next != end && *next == ',');
+    at = next + 1;
+  }
+  if (!good || !std::is_sorted(limits.begin(), limits.end()))
+    throw UsageError("--max-detections '{}': want three ascending numbers up to {} such as 1,10,100", text, most);
   return limits;
 }
 
@@ -62,7 +69,6 @@ void tune(const Options& options, const Dataset& truth, const Dataset& predictio
 
 void draw(const Options& options, const Evaluation& evaluation, const Dataset& truth, const Dataset& predictions) {
   const fs::path folder = options.plots;
-  make_output_folder(folder, truth);
   for (const auto& [name, plot] : evaluation_plots(evaluation)) write_png(folder / (name + ".png"), plot_picture(plot));
   if (options.worst > 0) draw_worst(evaluation, truth, predictions, options.worst, folder / "worst.png");
 }
@@ -77,6 +83,7 @@ int run(const Options& options) {
   const Dataset truth = open_data(options.truth, read, options.common.quiet);
   Faults faults;
   const Dataset predictions = open_predictions(options.predictions, truth, read, &faults);
+  if (!options.plots.empty()) make_output_folder(options.plots, truth);
   const Evaluation evaluation = evaluate(truth, predictions, how);
   print_faults(faults, options.common.quiet);
   for (const std::string& warning : evaluation.warnings) fmt::print(stderr, "warning: {}\n", warning);

@@ -75,7 +75,7 @@ void write_image_files(const Kinds& kinds, const fs::path& out, const Sample& sa
                        const std::vector<std::string>& categories) {
   const auto place = [&](const char* folder) {
     const fs::path path = out / folder / sample.id;
-    fs::create_directories(path.parent_path());
+    make_folder(path.parent_path());
     return path;
   };
   if (kinds.has("labels")) write_label_map(place("labels"), labels_of_instances(sample.instances, sample.height, sample.width));
@@ -88,13 +88,11 @@ void write_image_files(const Kinds& kinds, const fs::path& out, const Sample& sa
 constexpr std::array<std::pair<const char*, const char*>, 3> joint_files{
     {{"coco", prediction_files::coco}, {"submission", prediction_files::submission}, {"cells", "cells.csv"}}};
 
-// Results of an earlier run of other kinds must not be taken for this one's: glia evaluate reads what is there.
-void remove_stale_files(const Kinds& kinds, const fs::path& out) {
-  for (const auto& [kind, name] : joint_files) {
-    std::error_code error;
-    if (kinds.has(kind) || !fs::remove(out / name, error)) continue;
-    fmt::print(stderr, "warning: {}: of an earlier prediction and not among --write: removed\n", (out / name).string());
-  }
+// glia evaluate reads what is there: results of an earlier run must not be taken for this one's.
+void warn_of_other_results(const Kinds& kinds, const fs::path& out) {
+  for (const auto& [kind, name] : joint_files)
+    if (!kinds.has(kind) && fs::exists(out / name))
+      fmt::print(stderr, "warning: {} is of an earlier prediction: '{}' is not among --write\n", (out / name).string(), kind);
 }
 
 // Predicts image after image; what is complete is in `finished`, whatever ends it.
@@ -189,7 +187,7 @@ int run(const Options& options) {
   print_faults(faults, options.common.quiet);
   if (!system.config.data.classes.empty()) dataset.categories = system.config.data.classes;
   make_output_folder(options.out, dataset);
-  remove_stale_files(kinds, options.out);
+  warn_of_other_results(kinds, options.out);
 
   const NoGrad no_grad;
   const StopSignals signals;
@@ -197,11 +195,17 @@ int run(const Options& options) {
   try {
     predictor.predict_all();
   } catch (const Error& e) {
-    predictor.write_joint_files();
-    throw Error(fmt::format("{}\n{} of {} images are in the files of {}", e.what(), predictor.finished(), dataset.samples.size(),
-                            options.out),
-                e.code());
+    if (predictor.finished() == 0) throw;  // files of an earlier prediction stay
+    std::string fate =
+        fmt::format("{} of {} images are in the files of {}", predictor.finished(), dataset.samples.size(), options.out);
+    try {
+      predictor.write_joint_files();
+    } catch (const Error& second) {
+      fate = second.what();
+    }
+    throw Error(fmt::format("{}\n{}", e.what(), fate), e.code());
   }
+  if (predictor.finished() == 0) throw DataError("not one of the {} images can be read", dataset.samples.size());
   predictor.write_joint_files();
   return 0;
 }

@@ -1,9 +1,12 @@
 #include "apps/segmentation.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
+#include <utility>
 
 #include "apps/comparison.h"
 #include "autograd/tape.h"
@@ -122,13 +125,30 @@ void place_images(const Dataset& dataset, const std::filesystem::path& folder, b
 
 namespace {
 
+// Numbers that are given in the order of `listed`.
+std::vector<double> in_order_of(const std::vector<std::string>& classes, const std::vector<std::string>& listed,
+                                const std::vector<double>& numbers) {
+  std::vector<double> ordered;
+  for (const std::string& name : classes) {
+    const auto at = std::find(listed.begin(), listed.end(), name);
+    if (at == listed.end() || size_t(at - listed.begin()) >= numbers.size())
+      throw UsageError("it has no number for the class '{}' of the checkpoint, only for {}", name, fmt::join(listed, ", "));
+    ordered.push_back(numbers[size_t(at - listed.begin())]);
+  }
+  return ordered;
+}
+
 // On top of a checkpoint's settings; UsageError that names the file where they do not fit the checkpoint.
 void read_settings_file(Config& config, const std::filesystem::path& file) {
   const std::string model = config.model.name, text = read_file(file);
+  const std::vector<std::string> classes = config.data.classes;
   try {
     read_toml(config, text, file.string());
     if (config.model.name != model)
       throw UsageError("model.name = \"{}\", but the checkpoint is of {}", config.model.name, model);
+    const std::vector<std::string> listed = std::exchange(config.data.classes, classes);
+    for (std::vector<double>* list : {&config.eval.class_thresholds, &config.eval.min_sizes})
+      if (listed != classes && list->size() > 1) *list = in_order_of(classes, listed, *list);
     check_config(config);
   } catch (const UsageError& e) {
     throw UsageError("--settings {}: {}\nwant only settings that may change at prediction, such as those of [eval]",
@@ -194,6 +214,7 @@ Loader make_training_loader(const Config& config, const Dataset& dataset, const 
   options.workers = static_cast<int>(config.data.workers);
   options.prefetch = static_cast<int>(config.data.prefetch);
   options.cache = config.data.cache;
+  options.repeat = config.data.repeat;
   options.keep_examples = false;
   options.prepare = [&segmenter](std::span<const Example> examples) { return segmenter.collate(examples); };
   const auto count = static_cast<int64_t>(dataset.samples.size()), size = count * config.data.repeat;
@@ -255,7 +276,7 @@ void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t coun
     for (Panel& panel : truth_beside_prediction(sample, prediction.instances, image)) panels.push_back(std::move(panel));
   }
   if (panels.empty()) return;
-  std::filesystem::create_directories(file.parent_path());
+  make_folder(file.parent_path());
   write_png(file, mosaic(panels, {.columns = 2, .title = title + "; " + matches_legend}));
 }
 

@@ -3,14 +3,20 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "apps/cli.h"
 #include "apps/plots.h"
 #include "apps/segmentation.h"
+#include "autograd/tape.h"
+#include "bench/peak.h"
+#include "data/atomic_file.h"
 #include "data/coco_json.h"
 #include "data/split.h"
 #include "kernels/tuning.h"
+#include "nn/optimizer.h"
 #include "tensor/memory.h"
+#include "train/step_profile.h"
 #include "train/training_run.h"
 
 namespace glia {
@@ -22,7 +28,7 @@ struct Options {
   std::string recipe, data, out, val, resume;
   std::vector<std::string> settings;
   std::optional<std::string> seed;
-  bool print_config = false, overwrite = false, deterministic = false;
+  bool print_config = false, overwrite = false, deterministic = false, explain = false;
 };
 
 Config read_config(const Options& options) {
@@ -86,12 +92,10 @@ TrainingData open_training_data(const Options& options, const Config& config) {
 }
 
 // The network's classes, and no image without an instance among those to train on.
-void prepare_for_detection(TrainingRun& training, TrainingData& data, const std::string& data_path, bool quiet) {
-  training.set_classes(training_classes(training.config(), data.train));
-  check_config(training.config());  // settings per class, now that their number is known
-  use_classes(data.train, training.config().data.classes);
-  use_classes(data.validation, training.config().data.classes);
-  const Config& config = training.config();
+void prepare_for_detection(const Config& config, TrainingData& data, const std::string& data_path, bool quiet) {
+  check_config(config);  // settings per class, now that their number is known
+  use_classes(data.train, config.data.classes);
+  use_classes(data.validation, config.data.classes);
   if (config.backbone.norm == "frozen_bn" && config.init.weights.empty() && !quiet)
     fmt::print(
         stderr,
@@ -102,11 +106,61 @@ void prepare_for_detection(TrainingRun& training, TrainingData& data, const std:
   if (data.train.samples.empty())
     throw DataError(
         "{}: not one image to train on has an instance: all annotations are crowds, or in the validation images; want another "
-        "split "
-        "(data.val_fraction, data.split_seed, --val), or input.filter_empty=false to train on images without any",
+        "split (data.val_fraction, data.split_seed, --val), or input.filter_empty=false to train on images without any",
         data_path);
   if (dropped > 0 && !quiet)
     fmt::print(stderr, "note: {} images without an instance are left out of the training (input.filter_empty)\n", dropped);
+}
+
+// In the run's folder. A resumed run that finds others there is told so: its data have changed.
+void keep_annotations(const std::filesystem::path& folder, const TrainingData& data) {
+  for (const auto& [name, dataset] :
+       {std::pair{"annotation_train.json", &data.train}, {"annotation_val.json", &data.validation}}) {
+    const std::filesystem::path file = folder / name;
+    const auto fingerprint = [&file]() -> std::string {
+      std::error_code error;
+      if (!std::filesystem::exists(file, error)) return "";
+      const MappedFile content(file);
+      const std::string_view text(reinterpret_cast<const char*>(content.bytes().data()), content.bytes().size());
+      return std::to_string(std::hash<std::string_view>()(text));
+    };
+    const std::string before = fingerprint();
+    write_coco(file, *dataset);
+    if (!before.empty() && before != fingerprint())
+      fmt::print(stderr, "warning: {}: the images or annotations are not those that the run was started with\n", file.string());
+  }
+}
+
+// --explain: some steps on the data's first batches, and what each layer of them cost. Nothing is written.
+int explain(const Options& options, Config config, Device device) {
+  constexpr int steps = 3;
+  TrainingData data = open_training_data(options, config);
+  if (system_of(config) == "mask_rcnn") {
+    set_classes(config, training_classes(config, data.train));
+    prepare_for_detection(config, data, options.data, options.common.quiet);
+  }
+  const auto segmenter = make_segmenter(config);
+  Module& module = segmenter->module();
+  module.initialize(static_cast<uint64_t>(config.run.seed));
+  load_initial_weights(module, config.init);
+  module.to(device);
+  Loader loader = make_training_loader(config, data.train, *segmenter);
+  Optimizer optimizer(trainer_options(config, steps).optimizer, module.parameters());
+  std::optional<StepProfile> profile;
+  for (int step = 0; step <= steps; ++step) {
+    std::vector<Tensor> batch = loader.next()->tensors;
+    for (Tensor& t : batch) t = t.to(device);
+    if (step == 1) profile.emplace(module, device);  // the first step warms up
+    if (profile) profile->begin_step();
+    optimizer.zero_grad();
+    module.set_random(static_cast<uint64_t>(config.run.seed), step);
+    backward(weighted_sum(segmenter->losses(batch), config.loss.terms));
+    optimizer.step(config.solver.lr);
+    if (profile) profile->end_step("optimizer");
+  }
+  fmt::print("{} on {}: means of {} steps of {} images\n\n{}", options.recipe, to_string(device), steps, config.solver.batch_size,
+             profile_text(profile->rows(), device.kind == DeviceKind::cpu ? bench::peak().gflops : 0));
+  return 0;
 }
 
 int run(const Options& options) {
@@ -118,12 +172,16 @@ int run(const Options& options) {
     return 0;
   }
   if (options.data.empty()) throw UsageError("--data is required: a folder with train.csv, a COCO file, or images/ and labels/");
+  if (options.explain) return explain(options, config, apply_run_settings(options, config));
   if (options.out.empty()) throw UsageError("--out is required: the run's folder");
   const Device device = apply_run_settings(options, config);
   TrainingRun training(
       config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
   TrainingData data = open_training_data(options, training.config());
-  if (system_of(config) == "mask_rcnn") prepare_for_detection(training, data, options.data, options.common.quiet);
+  if (system_of(config) == "mask_rcnn") {
+    training.set_classes(training_classes(training.config(), data.train));
+    prepare_for_detection(training.config(), data, options.data, options.common.quiet);
+  }
   const bool validates = !data.validation.samples.empty();
   if (!validates)
     fmt::print(stderr, "warning: training without validation: there is no image for it; the last weights are kept\n");
@@ -133,8 +191,6 @@ int run(const Options& options) {
   if (validates && std::none_of(data.validation.samples.begin(), data.validation.samples.end(), annotated))
     fmt::print(stderr, "warning: the {} validation images have no instance: metrics that need truth say nothing\n",
                data.validation.samples.size());
-  write_coco(training.folder() / "annotation_train.json", data.train);
-  write_coco(training.folder() / "annotation_val.json", data.validation);
 
   const auto segmenter = make_segmenter(training.config());
   segmenter->module().initialize(static_cast<uint64_t>(config.run.seed));
@@ -146,6 +202,8 @@ int run(const Options& options) {
                       .loader = loader,
                       .evaluate = {},
                       .metric_names = metrics,
+                      .stable_losses = segmenter->stable_losses(),
+                      .begun = [&] { keep_annotations(training.folder(), data); },
                       .pictures = {}};
   if (validates) {
     parts.evaluate = [&] { return evaluate_segmenter(*segmenter, data.validation, config.eval.max_images); };
@@ -174,10 +232,13 @@ Command train_command() {
                 a.option("--val", &options->val, "a validation data set, instead of a fifth of the images");
                 a.repeated("--set", &options->settings, "KEY=VALUE, such as solver.lr=1e-4");
                 a.flag("--print-config", &options->print_config, "print every setting with its origin and meaning, and exit");
+                a.flag("--explain", &options->explain,
+                       "print what each layer of a step costs (operations, bytes, time, memory), and exit");
                 a.option("--resume", &options->resume, "auto: go on from the newest good checkpoint; or a checkpoint's path");
                 a.flag("--overwrite", &options->overwrite, "replace a run that is in the folder");
                 a.option("--seed", &options->seed, "run.seed");
-                a.flag("--deterministic", &options->deterministic, "run.deterministic: a GPU's kernels by fixed rules, not by measurement");
+                a.flag("--deterministic", &options->deterministic,
+                       "run.deterministic: a GPU's kernels by fixed rules, not by measurement");
                 options->data_options.declare(a);
                 options->common.declare(a);
               },

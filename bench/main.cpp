@@ -11,10 +11,12 @@
 #include "bench/conv_shapes.h"
 #include "bench/device_table.h"
 #include "bench/run.h"
+#include "kernels/simd.h"
 #include "tensor/error.h"
 #include "tensor/parallel.h"
 
 int main(int argc, char** argv) {
+  glia::use_simd_of_environment();
   using Table = int(const std::string& only, int rounds);
   const std::pair<const char*, Table*> tables[] = {{"--conv-table", glia::bench::print_conv_table},
                                                    {"--conv-choices", glia::bench::print_conv_choices}};

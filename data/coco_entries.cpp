@@ -146,7 +146,8 @@ Box CocoBuilder::box_of(const CocoEntry& e, const Rle& mask, const std::string& 
     apart = std::max({apart, std::abs(box[i] - tight[i]), std::abs(box[i] + box[i + 2] - tight[i] - tight[i + 2])});
   if (apart > 2 && iou(box, tight) < 0.5)
     warn("box far from its mask",
-         fmt::format("but the mask lies in [{}] (corners instead of x, y, width, height?)", fmt::join(tight, ", ")));
+         fmt::format("but the mask lies in [{}]; the box is taken as it is (corners instead of x, y, width, height?)",
+                     fmt::join(tight, ", ")));
   return box;
 }
 

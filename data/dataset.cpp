@@ -62,7 +62,8 @@ void attach_files(Dataset& dataset, std::vector<std::string> names, const fs::pa
       if (!further) further = files_one_folder_down(root);
       const auto there = further->find(name);
       if (there != further->end() && there->second.empty()) {
-        faults.add(Severity::stop, "image name twice", fmt::format("image '{}': in several folders of {}", name, root.string()));
+        faults.add(Severity::stop, "image name twice",
+                   fmt::format("image '{}': in several folders of {}; name one of them with --images", name, root.string()));
         continue;
       }
       if (there != further->end()) found = find_inside(root, there->second.string(), options.allow_outside, sample.file);

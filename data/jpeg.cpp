@@ -9,12 +9,15 @@
 
 #include <algorithm>
 #include <array>
+#include <string_view>
+#include <utility>
 
 #include "tensor/error.h"
 
 namespace glia {
 namespace {
 
+constexpr int exif_marker = JPEG_APP0 + 1;
 constexpr int max_scans = 500;  // more would cost hours on a small file; encoders write about ten
 
 struct Decoder {
@@ -53,6 +56,7 @@ bool step_header(Decoder& d) {
   jpeg_create_decompress(&d.jpeg);  // clears the struct but for err and client_data
   d.progress.progress_monitor = on_progress;
   d.jpeg.progress = &d.progress;
+  jpeg_save_markers(&d.jpeg, exif_marker, 0xFFFF);
   jpeg_mem_src(&d.jpeg, reinterpret_cast<const unsigned char*>(d.bytes.data()), static_cast<unsigned long>(d.bytes.size()));
   jpeg_read_header(&d.jpeg, TRUE);
   jpeg_calc_output_dimensions(&d.jpeg);
@@ -66,6 +70,55 @@ bool step_rows(Decoder& d, JSAMPROW* rows) {
     jpeg_read_scanlines(&d.jpeg, rows + d.jpeg.output_scanline, d.jpeg.output_height - d.jpeg.output_scanline);
   jpeg_finish_decompress(&d.jpeg);
   return true;
+}
+
+// Tag 274 of the first directory of an Exif block, which is a TIFF file's beginning; 1 where there is none or it makes no sense.
+int exif_orientation(std::span<const uint8_t> exif) {
+  constexpr std::string_view head("Exif\0\0", 6);
+  if (exif.size() < head.size() + 8 || !std::equal(head.begin(), head.end(), exif.begin())) return 1;
+  const std::span<const uint8_t> tiff = exif.subspan(head.size());
+  const bool big_endian = tiff[0] == 'M';
+  const auto number = [&](size_t at, size_t bytes) {
+    size_t value = 0;
+    for (size_t i = 0; i < bytes; ++i) value = value << 8 | tiff[big_endian ? at + i : at + bytes - 1 - i];
+    return value;
+  };
+  const size_t directory = number(4, 4);
+  if (directory > tiff.size() - 2) return 1;
+  for (size_t i = 0, count = number(directory, 2); i < count; ++i) {
+    const size_t entry = directory + 2 + 12 * i;
+    if (entry + 12 > tiff.size()) return 1;
+    if (number(entry, 2) != 274) continue;
+    const size_t orientation = number(entry + 8, 2);
+    return orientation >= 1 && orientation <= 8 ? static_cast<int>(orientation) : 1;
+  }
+  return 1;
+}
+
+int orientation_of(const Decoder& d) {
+  for (auto marker = d.jpeg.marker_list; marker; marker = marker->next) {
+    const int found = marker->marker == exif_marker ? exif_orientation({marker->data, marker->data_length}) : 1;
+    if (found != 1) return found;
+  }
+  return 1;
+}
+
+// Exif's orientations: 2 mirrored, 3 turned by 180 degrees, 4 upside down, 5 transposed, 6 to be turned clockwise, 7 transposed over the
+// other diagonal, 8 to be turned anticlockwise.
+Tensor turned(const Tensor& pixels, int orientation) {
+  const bool swap = orientation >= 5, from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7,
+             from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  const int64_t height = pixels.dim(0), width = pixels.dim(1), channels = pixels.dim(2);
+  Tensor result({swap ? width : height, swap ? height : width, channels}, DType::uint8);
+  uint8_t* to = result.data<uint8_t>();
+  for (int64_t y = 0; y < result.dim(0); ++y) {
+    for (int64_t x = 0; x < result.dim(1); ++x, to += channels) {
+      const int64_t row = swap ? x : y, column = swap ? y : x;
+      const int64_t from = (from_below ? height - 1 - row : row) * width + (from_right ? width - 1 - column : column);
+      std::copy_n(pixels.data<uint8_t>() + from * channels, channels, to);
+    }
+  }
+  return result;
 }
 
 [[noreturn]] void fail(const Decoder& d, const std::string& name) {
@@ -88,6 +141,7 @@ ImageFacts read_header(Decoder& d, std::span<const std::byte> bytes, const std::
   f.format = "JPEG";
   f.height = d.jpeg.output_height;
   f.width = d.jpeg.output_width;
+  if (orientation_of(d) >= 5) std::swap(f.height, f.width);
   f.channels = colours == JCS_GRAYSCALE ? 1 : 3;
   f.bits = d.jpeg.data_precision;
   f.samples = "unsigned";
@@ -126,13 +180,16 @@ ImageFile decode_jpeg(std::span<const std::byte> bytes, const std::string& name,
   const bool cmyk = d.jpeg.num_components == 4;
   d.jpeg.out_color_space = cmyk ? JCS_CMYK : f.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
 
-  image.pixels = Tensor({f.height, f.width, f.channels}, DType::uint8);
-  std::vector<uint8_t> inks(cmyk ? static_cast<size_t>(f.height * f.width * 4) : 0);
+  const int64_t height = d.jpeg.output_height, width = d.jpeg.output_width;  // as stored
+  const int orientation = orientation_of(d);                                 // libjpeg forgets it when it is done
+  image.pixels = Tensor({height, width, f.channels}, DType::uint8);
+  std::vector<uint8_t> inks(cmyk ? static_cast<size_t>(height * width * 4) : 0);
   uint8_t* first = cmyk ? inks.data() : image.pixels.data<uint8_t>();
-  std::vector<JSAMPROW> rows(static_cast<size_t>(f.height));
-  for (size_t y = 0; y < rows.size(); ++y) rows[y] = first + y * static_cast<size_t>(f.width * (cmyk ? 4 : f.channels));
+  std::vector<JSAMPROW> rows(static_cast<size_t>(height));
+  for (size_t y = 0; y < rows.size(); ++y) rows[y] = first + y * static_cast<size_t>(width * (cmyk ? 4 : f.channels));
   if (!step_rows(d, rows.data())) fail(d, name);
-  if (cmyk) cmyk_to_rgb(inks.data(), image.pixels.data<uint8_t>(), f.height * f.width, d.jpeg.saw_Adobe_marker);
+  if (cmyk) cmyk_to_rgb(inks.data(), image.pixels.data<uint8_t>(), height * width, d.jpeg.saw_Adobe_marker);
+  if (orientation != 1) image.pixels = turned(image.pixels, orientation);
   return image;
 }
 

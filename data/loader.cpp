@@ -37,7 +37,9 @@ class Loader::Impl {
     if (options_.endless)
       chain_.emplace(size_, options_.batch_size, options_.groups, [this](int64_t epoch) { return order_of(epoch); });
     GLIA_CHECK(options_.endless || options_.groups.empty(), "loader: groups without endless");
-    if (options_.cache) cache_.resize(static_cast<size_t>(size_));
+    GLIA_CHECK(options_.repeat >= 1 && size_ % options_.repeat == 0, "loader: {} examples, {} times the same", size_,
+               options_.repeat);
+    if (options_.cache) cache_.resize(static_cast<size_t>(size_ / options_.repeat));
     position_to(options_.first_epoch, options_.first_position);
     for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this](std::stop_token stop) { work(stop); });
   }
@@ -110,7 +112,7 @@ class Loader::Impl {
     std::unique_lock lock(mutex_);
     for (;;) {
       const auto may_go_on = [&] { return taken_ < end_ && taken_ < consumed_ + options_.prefetch; };
-      if (!changed_.wait(lock, stop, may_go_on)) return;
+      if (!changed_.wait(lock, stop, may_go_on) || stop.stop_requested()) return;
       const int64_t number = taken_++;
       const uint64_t generation = generation_;
       lock.unlock();
@@ -188,11 +190,11 @@ class Loader::Impl {
     if (!options_.cache) return load_(index);
     {
       const std::lock_guard lock(cache_mutex_);
-      if (const auto& kept = cache_[static_cast<size_t>(index)]) return *kept;
+      if (const auto& kept = cache_[static_cast<size_t>(index) % cache_.size()]) return *kept;
     }
     Example example = load_(index);  // outside the lock; two workers that read the same example do no harm
     const std::lock_guard lock(cache_mutex_);
-    cache_[static_cast<size_t>(index)] = example;
+    cache_[static_cast<size_t>(index) % cache_.size()] = example;
     return example;
   }
 

@@ -48,6 +48,7 @@ struct LoaderOptions {
   int workers = 2;                              // 0: everything happens inside next()
   int prefetch = 4;                             // batches that may be ready or under way at a time
   bool cache = false;                           // keep what `load` returned in memory
+  int64_t repeat = 1;                           // the examples are this many times the same ones: the cache has them once
   // Examples follow one another as an endless chain of the epochs' orders, and batches take them as they come, so none is incomplete
   // and a batch may hold the end of one order and the beginning of the next (detectron2's TrainingSampler). An epoch is then
   // floor(examples / batch_size) batches, at least 1.

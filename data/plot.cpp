@@ -197,15 +197,16 @@ Axis make_axis(const std::vector<Series>& series, bool is_y, bool log, int wante
     }
   }
   if (low > high) low = 0, high = 1;
+  if (fixed) {
+    low = log ? std::log10((*fixed)[0]) : (*fixed)[0];
+    high = log ? std::log10((*fixed)[1]) : (*fixed)[1];
+  }
   if (high - low < 1e-12 * std::max(1., std::abs(high))) {
     const double room = log ? 0.5 : std::max(std::abs(high) * 0.1, 1e-6);
     low -= room;
     high += room;
   }
-  if (fixed) {
-    low = log ? std::log10((*fixed)[0]) : (*fixed)[0];
-    high = log ? std::log10((*fixed)[1]) : (*fixed)[1];
-  } else if (is_y) {
+  if (!fixed && is_y) {
     // A quantity from 0 keeps 0 in view when it comes close to it.
     const bool from_zero = !log && low >= 0 && low < 0.4 * high;
     const double room = (high - low) * 0.05;

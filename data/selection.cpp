@@ -22,17 +22,6 @@ T of_class(const std::vector<T>& list, int category, const char* key) {
   return list[static_cast<size_t>(category)];
 }
 
-// Of equal counts the first class.
-int most_frequent_class(std::span<const Instance> instances) {
-  std::vector<int64_t> counts;
-  for (const Instance& i : instances) {
-    GLIA_CHECK(i.category >= 0, "selection: category {}", i.category);
-    counts.resize(std::max(counts.size(), static_cast<size_t>(i.category) + 1));
-    ++counts[static_cast<size_t>(i.category)];
-  }
-  return static_cast<int>(std::max_element(counts.begin(), counts.end()) - counts.begin());
-}
-
 // The pixels of the mask that are 0 in `taken` (column-major, one byte per pixel).
 Rle free_part(const Rle& mask, const std::vector<uint8_t>& taken) {
   Rle rest{mask.height, mask.width, {}};
@@ -52,6 +41,16 @@ Rle free_part(const Rle& mask, const std::vector<uint8_t>& taken) {
 }
 
 }  // namespace
+
+int most_frequent_class(std::span<const Instance> instances) {
+  std::vector<int64_t> counts(1);
+  for (const Instance& i : instances) {
+    GLIA_CHECK(i.category >= 0, "selection: category {}", i.category);
+    counts.resize(std::max(counts.size(), static_cast<size_t>(i.category) + 1));
+    ++counts[static_cast<size_t>(i.category)];
+  }
+  return static_cast<int>(std::max_element(counts.begin(), counts.end()) - counts.begin());
+}
 
 std::vector<Instance> select_instances(std::span<const Instance> instances, const Selection& selection) {
   std::vector<Instance> kept;

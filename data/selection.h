@@ -21,4 +21,7 @@ struct Selection {
 // Masks are of one size. UsageError (naming `eval.class_thresholds`, `eval.min_sizes`) where a list is too short for a class that occurs.
 std::vector<Instance> select_instances(std::span<const Instance> instances, const Selection& selection);
 
+// Of equal counts the first class; 0 where there is no instance.
+int most_frequent_class(std::span<const Instance> instances);
+
 }  // namespace glia

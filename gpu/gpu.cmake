@@ -34,7 +34,7 @@ function(gpu_kernels target)
     set(copy ${CMAKE_BINARY_DIR}/emulated/${relative}.cpp)
     file(CONFIGURE OUTPUT ${copy} CONTENT "#include \"${source}\"\n" @ONLY)
     target_sources(${target} PRIVATE ${copy})
-    set_source_files_properties(${copy} PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release>:-O1>)  # for tests: built fast, not fast
+    set_source_files_properties(${copy} PROPERTIES COMPILE_OPTIONS "$<$<CONFIG:Release>:-O1>;-ffp-contract=off")  # for tests: built fast, not fast
     if(GLIA_WITH_CUDA)
       target_sources(${target} PRIVATE ${source})
     endif()

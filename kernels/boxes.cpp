@@ -7,7 +7,8 @@ namespace detail {
 
 void check_boxes(const Tensor& x, const char* op, const char* what) {
   GLIA_CHECK(x && x.rank() == 2 && x.dim(1) % 4 == 0 && is_floating(x.dtype()),
-             "{}: {} is {} of {}, want (N, 4) of float32: x1, y1, x2, y2", op, what, x.shape(), name_of(x.dtype()));
+             "{}: {} is {} of {}, want (N, 4) or (N, 4k) of floating point: x1, y1, x2, y2", op, what, x.shape(),
+             name_of(x.dtype()));
 }
 
 }  // namespace detail

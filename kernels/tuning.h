@@ -5,6 +5,7 @@
 // and tuning_version; one that cannot be read, or is of others, is written anew. All ways are deterministic.
 // GLIA_TUNE=off in the environment and set_tuning(false) keep to the fixed rules instead, which need no measurement.
 #include <array>
+#include <bit>
 #include <functional>
 #include <span>
 
@@ -12,7 +13,7 @@
 
 namespace glia {
 
-constexpr int tuning_version = 1;  // raise it where a way's speed, or what its name means, changes
+constexpr int tuning_version = 2;  // raise it where a way's speed, or what its name means, changes
 
 // Whether ways are measured on this device: --kernels auto, a GPU (or a test's timer), and not switched off.
 bool tuning(Device device);
@@ -20,6 +21,8 @@ void set_tuning(bool on);
 
 // What distinguishes one problem from another: first a number for the op, then sizes, strides, precision().
 using TuningKey = std::array<int64_t, 24>;
+// For sizes that differ from step to step, such as a number of regions: the next power of two.
+constexpr int64_t rounded_count(int64_t n) { return int64_t(std::bit_ceil(uint64_t(n))); }
 
 struct Ways {
   std::span<const char* const> names;      // what the file calls them: without blanks

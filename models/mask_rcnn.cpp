@@ -37,6 +37,15 @@ void MaskRcnnOptions::validate() const {
   want(rpn.batch_size_per_image >= 1 && roi_heads.batch_size_per_image >= 1, "batch_size_per_image is less than 1");
   want(rpn.pre_nms_topk_train >= 1 && rpn.pre_nms_topk_test >= 1 && rpn.post_nms_topk_train >= 1 && rpn.post_nms_topk_test >= 1,
        "a limit of proposals is less than 1");
+  for (const auto& labels : {rpn.iou_labels, roi_heads.iou_labels}) {
+    want(labels[0] != 1, "the first of iou_labels is 1: boxes without any instance would be positive");
+    want(std::all_of(labels.begin(), labels.end(), [](int64_t l) { return l >= -1 && l <= 1; }), "iou_labels wants -1, 0 and 1");
+  }
+  for (const auto& thresholds : {rpn.iou_thresholds, roi_heads.iou_thresholds})
+    want(std::is_sorted(thresholds.begin(), thresholds.end()), "iou_thresholds wants the smaller first");
+  for (const double fraction : {rpn.positive_fraction, roi_heads.positive_fraction})
+    want(fraction >= 0 && fraction <= 1, "positive_fraction wants 0 to 1");
+  want(rpn.anchor_offset >= 0 && rpn.anchor_offset < 1, "anchor_offset wants 0 to below 1");
   want(rpn.num_conv >= 1, "rpn.num_conv is less than 1");
   want(roi_heads.num_classes >= 1, "num_classes is less than 1");
   want(roi_heads.box_num_fc >= 1, "box_num_fc is less than 1");

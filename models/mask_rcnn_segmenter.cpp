@@ -123,6 +123,8 @@ class MaskRcnnSegmenter final : public Segmenter {
     return batch;
   }
 
+  // The heads' losses are of sampled proposals, and which these are hangs on the order of scores that may be almost equal.
+  std::vector<std::string> stable_losses() const override { return {"loss_rpn_cls", "loss_rpn_loc"}; }
   NamedLosses losses(std::span<const Tensor> batch) override {
     namespace b = mask_rcnn_batch;
     GroundTruth truth;
@@ -169,7 +171,8 @@ class MaskRcnnSegmenter final : public Segmenter {
 
   Prediction predict(const Tensor& image) override { return predict_batch({&image, 1})[0]; }
 
-  // Neighbours of one size go through the network together. So what is found in an image does not depend on the others.
+  // Neighbours of one size go through the network together. What is found in an image does not
+  // depend on the others but for rounding: how convolutions are computed may depend on the number of images.
   std::vector<Prediction> predict_batch(std::span<const Tensor> images) override {
     std::vector<Tensor> inputs;
     for (const Tensor& image : images) inputs.push_back(resized(image));
@@ -259,36 +262,17 @@ class MaskRcnnSegmenter final : public Segmenter {
 
   // Boxes and masks at the image's size (detectron2's detector_postprocess), selected.
   Prediction finish(const Detections& found, Size size, Size image) const {
-    const auto [height, width] = image;
-    const std::array<float, 2> scale{static_cast<float>(double(width) / double(size[1])),
-                                     static_cast<float>(double(height) / double(size[0]))};
-    const std::array<float, 2> limit{static_cast<float>(width), static_cast<float>(height)};
-    const int64_t count = found.boxes.dim(0);
-    const Tensor& scores = found.mask_scores ? found.mask_scores : found.scores;  // instances are masks
-    std::vector<Instance> instances;
-    std::vector<int64_t> rows;
-    std::vector<float> boxes;
-    for (int64_t i = 0; i < count; ++i) {
-      std::array<float, 4> b{};
-      for (size_t k = 0; k < 4; ++k)
-        b[k] = std::clamp(found.boxes.data<float>()[4 * i + static_cast<int64_t>(k)] * scale[k % 2], 0.0f, limit[k % 2]);
-      if (!(b[2] > b[0] && b[3] > b[1])) continue;
-      Instance instance;
-      instance.category = static_cast<int>(found.classes.data<int64_t>()[i]);
-      instance.score = double(scores.data<float>()[i]);
-      instance.box = {b[0], b[1], double(b[2]) - double(b[0]), double(b[3]) - double(b[1])};
-      instances.push_back(std::move(instance));
-      rows.push_back(i);
-      boxes.insert(boxes.end(), b.begin(), b.end());
+    const Detections d = rescaled(found, size, image);
+    std::vector<Rle> masks = paste_masks(d.mask_probs, d.boxes, image[0], image[1], 0.5);
+    const Tensor& scores = d.mask_scores ? d.mask_scores : d.scores;  // instances are masks
+    std::vector<Instance> instances(masks.size());
+    for (size_t i = 0; i < instances.size(); ++i) {
+      const float* b = d.boxes.data<float>() + 4 * i;
+      instances[i].category = static_cast<int>(d.classes.data<int64_t>()[i]);
+      instances[i].score = double(scores.data<float>()[i]);
+      instances[i].box = {b[0], b[1], double(b[2]) - double(b[0]), double(b[3]) - double(b[1])};
+      instances[i].mask = std::move(masks[i]);
     }
-    const auto kept = static_cast<int64_t>(rows.size());
-    const int64_t side = found.mask_probs.dim(1);
-    Tensor masks({kept, side, side});
-    for (int64_t i = 0; i < kept; ++i)
-      std::copy_n(found.mask_probs.data<float>() + rows[static_cast<size_t>(i)] * side * side, side * side,
-                  masks.data<float>() + i * side * side);
-    std::vector<Rle> pasted = paste_masks(masks, Tensor::from<float>({kept, 4}, boxes), height, width, 0.5);
-    for (size_t i = 0; i < instances.size(); ++i) instances[i].mask = std::move(pasted[i]);
     Prediction prediction;
     prediction.instances = select_instances(instances, options_.selection);
     return prediction;
@@ -302,6 +286,7 @@ class MaskRcnnSegmenter final : public Segmenter {
 
 std::unique_ptr<Segmenter> make_mask_rcnn_segmenter(const MaskRcnnSegmenterOptions& options) {
   options.network.validate();
+  if (!options.network.roi_heads.mask_on) throw UsageError("Mask R-CNN: cells want masks, but roi_heads.mask_on is false");
   return std::make_unique<MaskRcnnSegmenter>(options);
 }
 

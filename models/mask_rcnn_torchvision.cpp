@@ -95,9 +95,9 @@ StateDict from_torchvision(const StateDict& state, TorchvisionModel model) {
 TorchvisionInput torchvision_input(const Tensor& image, double min_size, double max_size) {
   constexpr std::array<float, 3> mean{0.485F, 0.456F, 0.406F}, deviation{0.229F, 0.224F, 0.225F};
   const NoGrad no_grad;
-  const int64_t height = image.dim(0), width = image.dim(1);
   GLIA_CHECK(image.rank() == 3 && image.dim(2) == 3 && image.size() > 0, "torchvision's input: {}, want (height, width, 3)",
              image.shape());
+  const int64_t height = image.dim(0), width = image.dim(1);
   Tensor normal({1, height, width, 3});
   for (int64_t i = 0; i < image.size(); ++i) {
     const auto c = size_t(i % 3);

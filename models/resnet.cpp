@@ -27,7 +27,7 @@ nn::NormKind norm_of(const ResnetOptions& o, int64_t stage) {
 std::array<int64_t, 4> blocks_of(int64_t depth) {
   if (depth == 50) return {3, 4, 6, 3};
   if (depth == 101) return {3, 4, 23, 3};
-  throw UsageError("model.depth is {}, want 50 or 101", depth);
+  throw UsageError("backbone.depth is {}, want 50 or 101", depth);
 }
 
 }  // namespace

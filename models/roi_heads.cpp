@@ -181,7 +181,7 @@ NamedLosses RoiHeads::losses(const Pyramid& features, const LabelledRois& sample
   for (size_t k = 0; k < stages(); ++k) {
     const BoxPredictions predictions = predict(k, features, rois);
     for (auto& [name, loss] : box_predictor_[k].losses(predictions, rois, truth))
-      losses.emplace_back(stages() > 1 ? fmt::format("{}_stage{}", name, k) : name, loss);
+      losses.emplace_back(is_cascade() ? fmt::format("{}_stage{}", name, k) : name, loss);
     kept_.boxes.emplace_back(predictions.scores.detach(), rois.classes);
     kept_.images = sizes.size();
     if (k + 1 < stages())
@@ -280,7 +280,7 @@ NamedValues RoiHeads::statistics() const {
     const auto& [scores, classes] = kept_.boxes[k];
     const auto background = double(std::count(classes.begin(), classes.end(), options_.num_classes)),
                images = double(kept_.images);
-    const std::string stage = stages() > 1 ? fmt::format("stage{}/", k) : "", sampled = k > 0 ? stage : "";
+    const std::string stage = is_cascade() ? fmt::format("stage{}/", k) : "", sampled = k > 0 ? stage : "";
     values.emplace_back(sampled + "roi_head/num_fg_samples", (double(classes.size()) - background) / images);
     values.emplace_back(sampled + "roi_head/num_bg_samples", background / images);
     for (const auto& [name, value] : box_statistics(scores, classes)) values.emplace_back(stage + name, value);

@@ -39,6 +39,7 @@ class RoiHeads : public Module {
   };
   Masks predict_masks(const Pyramid& features, const Rois& rois, std::span<const int64_t> classes);
   size_t stages() const { return box_head_.size(); }
+  bool is_cascade() const { return !options_.cascade_ious.empty(); }
 
   RoiHeadsOptions options_;
   std::deque<BoxHead> box_head_;

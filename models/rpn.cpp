@@ -92,7 +92,7 @@ const Rpn::AnchorGrid& Rpn::anchors(const RpnPredictions& predictions) const {
   const Device device = predictions.logits[0].device();
   if (grid_.boxes && grid_.sizes == sizes && grid_.boxes.device() == device) return grid_;
   std::vector<Tensor> levels;
-  grid_.first = {0};
+  std::vector<int64_t> first{0};
   for (size_t l = 0; l < sizes.size(); ++l) {
     std::array<double, 2> stride{double(pyramid_strides[l]), double(pyramid_strides[l])};
     if (options_.torchvision_anchors)
@@ -105,10 +105,10 @@ const Rpn::AnchorGrid& Rpn::anchors(const RpnPredictions& predictions) const {
                                     .width = sizes[l][1],
                                     .rounded = options_.torchvision_anchors},
                                    device));
-    grid_.first.push_back(grid_.first.back() + levels.back().dim(0));
+    first.push_back(first.back() + levels.back().dim(0));
   }
-  grid_.boxes = concat(levels, 0);
-  grid_.sizes = sizes;
+  Tensor boxes = concat(levels, 0);
+  grid_ = {std::move(boxes), std::move(first), sizes};
   return grid_;
 }
 

@@ -44,6 +44,8 @@ class Segmenter {
 
   virtual void infer(
       std::span<const Tensor> batch) = 0;  // prediction from a collated batch on; the results are dropped: for timing
+  // Of the losses those whose examples do not hang on what the network says, so that rounding cannot choose others; empty: all.
+  virtual std::vector<std::string> stable_losses() const { return {}; }
   virtual NamedLosses losses(std::span<const Tensor> batch) = 0;  // brings the batch to the module's device if it is not there
 
   // Predicts one unfitted example and scores it against its label map or instances at the network's resolution: loss (the sum of the

@@ -121,8 +121,9 @@ class Pool {
                           name_of(notes[i]->dtype));
     return text +
            "\nless is needed by smaller images (data.image_size; of Mask R-CNN input.crop or input.min_size_train), smaller "
-           "batches (solver.batch_size, "
-           "with solver.accumulate for the same effect), or a smaller network (model.base_channels)";
+           "batches (solver.batch_size, with solver.accumulate for the same effect), or a smaller network (model.base_channels; "
+           "of "
+           "Mask R-CNN backbone.fpn_channels)";
   }
 
   std::mutex mutex_;

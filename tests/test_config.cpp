@@ -180,6 +180,9 @@ TEST_CASE("config: a setting of another system is refused, and only the own ones
         "not");
   CHECK(contains(error_of("", {"model.name=mask_rcnn", "model.depth=3"}),
                  "command line: model.depth = 3: the models of system unet"));
+  // Checkpoints of older versions give every key, with its default.
+  CHECK(error_of("[model]\nnum_classes = 1\n[eval]\nscore_threshold = 0.5\nclass_thresholds = []\n") == "");
+  CHECK(contains(error_of("[model]\nnum_classes = 2\n"), "the models of system mask_rcnn"));
   Config config;
   CHECK(!contains(to_toml(config, true), "[rpn]"));
   apply_setting(config, "model.name=mask_rcnn");

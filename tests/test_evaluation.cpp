@@ -191,7 +191,7 @@ TEST_CASE("tuning finds the best of all combinations where classes do not share 
   CHECK(selected_map_iou(p, selection, &count) == doctest::Approx(best).epsilon(1e-12));
   CHECK(count == got.rows[2].instances);
   CHECK(got.kept[0] + got.kept[1] == count);
-  CHECK(got.to_toml().find("in this order: a, b") != std::string::npos);
+  CHECK(got.to_toml().find("classes = [\"a\", \"b\"]") != std::string::npos);
   CHECK(got.table().find("tuned by map_iou on 12 images") != std::string::npos);
 
   // By default the grid is finer, and no worse.
@@ -279,6 +279,22 @@ TEST_CASE("evaluate: nothing true, nothing found, equal scores, scores that are 
             .c_str(),
         DataError);
   }
+}
+
+TEST_CASE("evaluate: what an image claims to measure costs nothing") {
+  constexpr int64_t side = 60'000;
+  Dataset truth{{"cell"}, {{"a", {}, side, side, {}, "1"}}, {1}}, found = truth;
+  const auto add = [](Dataset& d, int64_t begin, int64_t end) {
+    Instance i;
+    i.mask = {side, side, {uint32_t(begin), uint32_t(end - begin), uint32_t(side * side - end)}};
+    i.score = 0.9;
+    i.box = bounding_box(i.mask);
+    d.samples[0].instances.push_back(i);
+  };
+  CHECK(evaluate(truth, found).dice == 1);
+  add(truth, 10, 30), add(truth, 20, 50);                     // 40 pixels
+  add(found, 0, 15), add(found, 40, 45), add(found, 44, 46);  // 15 + 6, of which 5 + 6 are true
+  CHECK(evaluate(truth, found).dice == doctest::Approx(2. * 11 / (40 + 21)));
 }
 
 TEST_CASE("evaluate: curves per class, the warning of the limit, charts") {

@@ -128,6 +128,60 @@ TEST_CASE("images: JPEG as libjpeg decodes it") {
   CHECK(message_of([&] { decode_jpeg(bytes_of(two_frames), "x", {}); }).find("two SOF markers") != std::string::npos);
 }
 
+TEST_CASE("images: JPEG turned as Exif says") {
+  // Where a stored row and column are shown, as Exif's table has it: 6 means that row 0 is the right side and column 0 the top.
+  const auto shown_at = [](int orientation, int64_t row, int64_t column, int64_t h, int64_t w) -> std::array<int64_t, 2> {
+    switch (orientation) {
+      case 2: return {row, w - 1 - column};
+      case 3: return {h - 1 - row, w - 1 - column};
+      case 4: return {h - 1 - row, column};
+      case 5: return {column, row};
+      case 6: return {column, h - 1 - row};
+      case 7: return {w - 1 - column, h - 1 - row};
+      case 8: return {w - 1 - column, row};
+      default: return {row, column};
+    }
+  };
+  const std::string plain = read_file(tests::source_folder() / "tests/fixtures/jpeg/colour.jpg");
+  const Tensor stored = decode_jpeg(bytes_of(plain), "x", {}).pixels;
+  const int64_t h = stored.dim(0), w = stored.dim(1);
+  const auto with_exif = [&](const std::string& tiff) {
+    const std::string block = std::string("Exif\0\0", 6) + tiff;
+    const char size[2] = {static_cast<char>((block.size() + 2) >> 8), static_cast<char>((block.size() + 2) & 255)};
+    return plain.substr(0, 2) + "\xff\xe1" + std::string(size, 2) + block + plain.substr(2);
+  };
+  for (const bool big_endian : {true, false}) {
+    for (int orientation = 0; orientation <= 9; ++orientation) {
+      CAPTURE(orientation);
+      const char o = static_cast<char>(orientation);
+      const std::string tiff =
+          big_endian ? std::string("MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", 19) + o + std::string(6, '\0')
+                     : std::string("II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0", 18) + o + std::string(7, '\0');
+      const std::string file = with_exif(tiff);
+      const Tensor got = decode_jpeg(bytes_of(file), "x", {}).pixels;
+      const bool turned = orientation >= 5 && orientation <= 8;
+      REQUIRE(got.shape() == (turned ? Shape{w, h, 3} : Shape{h, w, 3}));
+      CHECK(jpeg_facts(bytes_of(file), "x").height == (turned ? w : h));
+      bool equal = true;
+      for (int64_t row = 0; row < h; ++row)
+        for (int64_t column = 0; column < w; ++column) {
+          const auto [y, x] = shown_at(orientation, row, column, h, w);
+          equal = equal &&
+                  std::equal(stored.data<uint8_t>() + (row * w + column) * 3, stored.data<uint8_t>() + (row * w + column) * 3 + 3,
+                             got.data<uint8_t>() + (y * got.dim(1) + x) * 3);
+        }
+      CHECK(equal);
+    }
+  }
+  // Broken blocks are as good as none.
+  const std::string whole = std::string("MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0", 26);
+  for (size_t length = 0; length < 20; ++length)
+    CHECK(decode_jpeg(bytes_of(with_exif(whole.substr(0, length))), "x", {}).pixels.shape() == stored.shape());
+  std::string far = whole;
+  far[4] = '\x7f';
+  CHECK(decode_jpeg(bytes_of(with_exif(far)), "x", {}).pixels.shape() == stored.shape());
+}
+
 TEST_CASE("images: limits hold before memory is taken (R17)") {
   const std::string png = encode_png(Tensor::zeros({40, 50, 3}, DType::uint8), "x");
   const std::string tiff = encode_tiff(Tensor::zeros({3, 40, 50, 3}, DType::uint8), "x");

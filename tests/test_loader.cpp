@@ -233,6 +233,18 @@ TEST_CASE("loader: the cache reads every image once") {
   while (loader.next()) {
   }
   CHECK(loads == 10);
+  loads = 0;
+  o.repeat = 5;
+  Loader repeated(
+      10,
+      [&](int64_t i) {
+        ++loads;
+        return toy_example(i % 2);
+      },
+      o);
+  while (repeated.next()) {
+  }
+  CHECK(loads == 2);
 }
 
 TEST_CASE("augmentation: defaults change nothing") {

@@ -93,7 +93,7 @@ TEST_CASE("the fastest way that works is measured once and remembered, in memory
   CHECK(script.run(1) == std::vector<size_t>{0, 1, 2, 3, 0, 1, 3, 3, 3, 3});
   CHECK(script.run(1) == std::vector<size_t>{3});
   const std::string text = scope.text();
-  CHECK(text.find("# glia tuning 1: CUDA emulated on the CPU, sm_90, driver 13000, runtime 13000.") == 0);
+  CHECK(text.find("# glia tuning 2: CUDA emulated on the CPU, sm_90, driver 13000, runtime 13000.") == 0);
   CHECK(text.find("\n7 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 d\n") != std::string::npos);
   script.start_clock();  // another process
   CHECK(script.run(1) == std::vector<size_t>{3});

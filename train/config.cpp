@@ -183,6 +183,8 @@ void assign(Config& config, const std::string& name, const TomlValue& value, con
   config.origins[name] = origin;
 }
 
+}  // namespace
+
 std::string value_text(const ConfigSlot& slot) {
   struct Text {
     static std::string list(const std::vector<std::string>& items) { return fmt::format("[{}]", fmt::join(items, ", ")); }
@@ -210,6 +212,8 @@ std::string value_text(const ConfigSlot& slot) {
   };
   return std::visit(Text{}, slot);
 }
+
+namespace {
 
 std::string origin_of(const Config& config, std::string_view key) {
   const auto it = config.origins.find(key);
@@ -314,6 +318,11 @@ Config load_config(const std::string& recipe, std::span<const std::string> setti
   for (const std::string& setting : settings) apply_setting(config, setting);
   check_config(config);
   return config;
+}
+
+void set_classes(Config& config, const std::vector<std::string>& names) {
+  config.data.classes = names;
+  if (config.model.num_classes == 0) config.model.num_classes = static_cast<int64_t>(names.size());
 }
 
 std::string to_toml(const Config& config, bool explain) {

@@ -83,7 +83,7 @@ struct SolverConfig {
   double epsilon = 0;
   double alpha = 0.99;
   double weight_decay = 0;
-  double weight_decay_norm = 0;
+  double weight_decay_norm = -1;
   double weight_decay_bias = -1;
   double bias_lr_factor = 1;
   int64_t batch_size = 5;
@@ -202,6 +202,9 @@ void read_toml(Config& config, std::string_view text, const std::string& source)
 void apply_setting(Config& config, std::string_view setting);  // "solver.lr=0.01"
 void set_value(Config& config, std::string_view key, std::string_view value, const std::string& origin);
 void check_config(const Config& config);  // what concerns several keys at once; single values are checked when they are set
+
+// The names of the classes, and their number where the configuration leaves it to the data.
+void set_classes(Config& config, const std::vector<std::string>& names);
 
 // The family of systems that the model belongs to, "unet" or "mask_rcnn": keys may be of one of them alone.
 std::string_view system_of(const Config& config);

@@ -15,11 +15,12 @@ namespace {
   throw UsageError("{}: {}", key_and_value(c, key), why);
 }
 
-// A setting of another family of models would change nothing.
+// A setting of another family of models would change nothing. Its default may stand there: older versions wrote all keys.
 void check_systems(const Config& c) {
+  Config given = c, defaults;
   for (const auto& [name, origin] : c.origins) {
     const ConfigKey* key = find_config_key(name);
-    if (!applies(*key, c))
+    if (!applies(*key, c) && value_text(key->slot(given)) != value_text(key->slot(defaults)))
       throw UsageError("{}: the models of system {} have this setting, model.name = \"{}\" has not", key_and_value(c, name),
                        key->system, c.model.name);
   }
@@ -100,6 +101,7 @@ void check_mask_rcnn(const Config& c) {
          "group norm has 32 groups: backbone.stem_channels, res2_channels and width_per_group must be multiples of 32");
   want_count(c, "rpn.anchor_sizes", c.rpn.anchor_sizes, 5, ", one for each of p2 to p6");
   if (c.rpn.anchor_aspect_ratios.empty()) fail(c, "rpn.anchor_aspect_ratios", "want at least one");
+  if (c.rpn.anchor_offset >= 1) fail(c, "rpn.anchor_offset", "want below 1: a part of the stride");
   want_count(c, "rpn.iou_thresholds", c.rpn.iou_thresholds, 2, "");
   if (c.rpn.iou_thresholds[0] > c.rpn.iou_thresholds[1]) fail(c, "rpn.iou_thresholds", "want the smaller first");
   want_count(c, "rpn.bbox_reg_weights", c.rpn.bbox_reg_weights, 4, "");
@@ -112,6 +114,8 @@ void check_mask_rcnn(const Config& c) {
   const int64_t classes = c.model.num_classes, names = static_cast<int64_t>(c.data.classes.size());
   if (names > 0 && classes > 0 && names != classes)
     fail(c, "data.classes", fmt::format("{} names, but model.num_classes = {}", names, classes));
+  if (c.augment.brightness > 1) fail(c, "augment.brightness", "Mask R-CNN multiplies by 1 +- this; want 0 to 1");
+  if (c.augment.contrast > 1) fail(c, "augment.contrast", "Mask R-CNN multiplies by 1 +- this; want 0 to 1");
   want_per_class(c, "eval.class_thresholds", c.eval.class_thresholds);
   want_per_class(c, "eval.min_sizes", c.eval.min_sizes);
   want_whole(c, "eval.min_sizes", c.eval.min_sizes);
@@ -140,8 +144,9 @@ void check_solver(const Config& c) {
   if (c.solver.beta1 >= 1) fail(c, "solver.beta1", "want below 1");
   if (c.solver.beta2 >= 1) fail(c, "solver.beta2", "want below 1");
   if (c.solver.ema >= 1) fail(c, "solver.ema", "the average would never move; want below 1");
-  if (c.solver.weight_decay_bias < 0 && c.solver.weight_decay_bias != -1)
-    fail(c, "solver.weight_decay_bias", "want 0 or more, or -1 for solver.weight_decay");
+  for (const auto& [key, value] : {std::pair{"solver.weight_decay_norm", c.solver.weight_decay_norm},
+                                   {"solver.weight_decay_bias", c.solver.weight_decay_bias}})
+    if (value < 0 && value != -1) fail(c, key, "want 0 or more, or -1 for solver.weight_decay");
   if (c.solver.max_iterations == 0 && c.solver.max_epochs == 0)
     fail(c, "solver.max_epochs", "without it or solver.max_iterations the training never ends");
   if (!std::is_sorted(c.solver.milestones.begin(), c.solver.milestones.end()))

@@ -25,6 +25,7 @@ struct ConfigKey {
   std::string system{};                // the family of models whose key it is (system_of); empty: of all
 };
 
+std::string value_text(const ConfigSlot& slot);  // as TOML
 // "recipe.toml:12: data.image_size = [250, 250]", to begin a message.
 std::string key_and_value(const Config& config, std::string_view name);
 bool applies(const ConfigKey& key, const Config& config);  // whether the configuration's model has it

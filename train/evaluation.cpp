@@ -39,22 +39,32 @@ struct Foreground {
   int64_t truth = 0, prediction = 0, both = 0;
 };
 
-Foreground foreground(const MaskList& truth, const MaskList& prediction, int64_t pixels) {
-  std::vector<uint8_t> canvas(static_cast<size_t>(pixels));  // column-major, as the runs are: bit 0 truth, bit 1 prediction
-  const auto paint = [&canvas](const MaskList& masks, uint8_t bit) {
-    for (const Rle* m : masks)
-      for_each_run(*m, [&](int64_t begin, int64_t end) {
-        for (int64_t p = begin; p < end; ++p) canvas[size_t(p)] |= bit;
-      });
-  };
-  paint(truth, 1);
-  paint(prediction, 2);
-  Foreground f;
-  for (const uint8_t v : canvas) {
-    f.truth += v & 1;
-    f.prediction += v >> 1;
-    f.both += v == 3;
+using Runs = std::vector<std::array<int64_t, 2>>;  // ascending, apart
+
+Runs union_of(const MaskList& masks) {
+  Runs runs, merged;
+  for (const Rle* m : masks) for_each_run(*m, [&](int64_t begin, int64_t end) { runs.push_back({begin, end}); });
+  std::sort(runs.begin(), runs.end());
+  for (const auto& [begin, end] : runs) {
+    if (!merged.empty() && begin <= merged.back()[1])
+      merged.back()[1] = std::max(merged.back()[1], end);
+    else
+      merged.push_back({begin, end});
   }
+  return merged;
+}
+
+// Work and memory by the runs, whatever size an image claims to have.
+Foreground foreground(const MaskList& truth, const MaskList& prediction) {
+  const Runs t = union_of(truth), p = union_of(prediction);
+  const auto size = [](const Runs& runs) {
+    int64_t pixels = 0;
+    for (const auto& [begin, end] : runs) pixels += end - begin;
+    return pixels;
+  };
+  Foreground f{size(t), size(p), 0};
+  for (size_t i = 0, j = 0; i < t.size() && j < p.size(); t[i][1] < p[j][1] ? ++i : ++j)
+    f.both += std::max<int64_t>(0, std::min(t[i][1], p[j][1]) - std::max(t[i][0], p[j][0]));
   return f;
 }
 
@@ -66,7 +76,7 @@ ImageScores score_image(const Sample& image, std::span<const Item> truth, std::s
   s.n_truth = int64_t(t.size());
   s.n_pred = int64_t(p.size());
   const int64_t pixels = image.height * image.width;
-  const Foreground f = foreground(t, p, pixels);
+  const Foreground f = foreground(t, p);
   const int64_t sum = f.truth + f.prediction;
   s.dice = sum ? 2. * double(f.both) / double(sum) : 1;
   const double wrong = pixels ? double(sum - 2 * f.both) / double(pixels) : 0;

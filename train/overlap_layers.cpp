@@ -6,6 +6,7 @@
 
 #include "data/rle.h"
 #include "data/rle_runs.h"
+#include "data/selection.h"
 
 namespace glia {
 namespace {
@@ -39,15 +40,6 @@ uint64_t hash_of(uint32_t mask) {  // splitmix64
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
   return z ^ (z >> 31);
-}
-
-int most_frequent_class(std::span<const Instance> instances) {
-  std::vector<int64_t> counts(1);
-  for (const Instance& i : instances) {
-    counts.resize(std::max(counts.size(), size_t(i.category) + 1));
-    ++counts[size_t(i.category)];
-  }
-  return int(std::max_element(counts.begin(), counts.end()) - counts.begin());
 }
 
 }  // namespace

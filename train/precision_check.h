@@ -9,7 +9,8 @@ namespace glia {
 
 class PrecisionCheck {
  public:
-  explicit PrecisionCheck(Trainer& trainer) : trainer_(trainer) {}
+  // `losses`: those that are compared; empty: all, their sum and the gradient's norm.
+  PrecisionCheck(Trainer& trainer, std::vector<std::string> losses = {}) : trainer_(trainer), losses_(std::move(losses)) {}
 
   // Losses and gradient norm of the next batch, in precision() and in float32 by hand-written kernels, from the same weights and the
   // same random numbers. Returns a line that says how far they are apart; "" where nothing is to be compared (the CPU, float32, losses
@@ -25,6 +26,7 @@ class PrecisionCheck {
   Measured measure(const Batch& batch);
 
   Trainer& trainer_;
+  std::vector<std::string> losses_;
 };
 
 }  // namespace glia

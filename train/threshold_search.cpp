@@ -279,7 +279,11 @@ std::string ThresholdSearch::to_toml() const {
   std::string text =
       fmt::format("# Made by glia evaluate --tune: {} {:.4f} as predicted, {:.4f} with these settings, on {} images.\n", metric,
                   value(rows.front()), value(rows.back()), images);
-  text += fmt::format("# The classes, in this order: {}\n", fmt::join(classes, ", "));
+  if (classes.size() > 1) {
+    text += "# predict finds each class by its name.\n[data]\nclasses = [";
+    for (size_t i = 0; i < classes.size(); ++i) text += (i ? ", " : "") + toml_quoted(classes[i]);
+    text += "]\n";
+  }
   return text + fmt::format("[eval]\nclass_thresholds = [{}]\nmin_sizes = [{}]\nclass_of_image = {}\nremove_overlaps = true\n",
                             thresholds, sizes, class_of_image);
 }

@@ -76,8 +76,8 @@ TrainerOptions trainer_options(const Config& config, int64_t total_steps) {
                  .alpha = s.alpha,
                  .eps = s.epsilon,
                  .weight_decay = s.weight_decay,
-                 .weight_decay_norm = s.weight_decay_norm,
                  .bias_lr_factor = s.bias_lr_factor};
+  if (s.weight_decay_norm >= 0) o.optimizer.weight_decay_norm = s.weight_decay_norm;
   if (s.weight_decay_bias >= 0) o.optimizer.weight_decay_bias = s.weight_decay_bias;
   for (const auto& [pattern, factor] : config.init.lr_scale) o.groups.push_back({pattern, factor, 1});
   const bool plateau = s.schedule == "plateau";

@@ -232,10 +232,7 @@ void TrainingRun::find_checkpoint() {
   if (config_.data.classes.empty()) set_classes(saved.data.classes);
 }
 
-void TrainingRun::set_classes(const std::vector<std::string>& names) {
-  config_.data.classes = names;
-  if (config_.model.num_classes == 0) config_.model.num_classes = static_cast<int64_t>(names.size());
-}
+void TrainingRun::set_classes(const std::vector<std::string>& names) { glia::set_classes(config_, names); }
 
 void TrainingRun::open_folder() {
   const fs::path& folder = options_.folder;
@@ -285,7 +282,9 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
     log_->line(time_stamp() + " warning: " + text);
   };
 
+  if (resumed_) trainer.load(resumed_->checkpoint, resumed_->file.string());
   begin();
+  if (parts.begun) parts.begun();
   Loop loop(config_, parts, trainer, checkpoints_, context);
   EarlyStoppingHook early_stopping(config_.early_stopping);
   PlateauHook plateau(config_.solver.plateau_metric);
@@ -303,7 +302,6 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   for (const auto& hook : extra_hooks_) loop.add(*hook);
 
   if (resumed_) {
-    trainer.load(resumed_->checkpoint, resumed_->file.string());
     loop.resume(resumed_->checkpoint);
     context.first_step = trainer.steps_done();
     const int64_t step = resumed_->checkpoint.step;
@@ -317,7 +315,7 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   TrainingResult result;
   try {
     if (trainer.steps_done() == 0 && config_.run.check_precision)
-      if (const std::string checked = PrecisionCheck(trainer).run(); !checked.empty()) say(checked);
+      if (const std::string checked = PrecisionCheck(trainer, parts.stable_losses).run(); !checked.empty()) say(checked);
     result = loop.run();
   } catch (const DivergedError& e) {
     std::error_code ignored;

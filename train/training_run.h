@@ -38,6 +38,10 @@ struct TrainingParts {
   std::function<std::optional<NamedValues>()> evaluate{};
   // What evaluate gives, to check the configuration's metrics before training. May be empty.
   std::vector<std::string> metric_names{};
+  // Losses that a lower precision changes by rounding alone, for run.check_precision; empty: all.
+  std::vector<std::string> stable_losses{};
+  // The run goes into its folder from here on: what else belongs there is to be written.
+  std::function<void()> begun{};
   PicturesHook::Draw pictures{};
 };
 

@@ -77,8 +77,9 @@ void run(const ConvGeometry& g, ConvPass pass, const ConvEpilogue& e, Device dev
     compute(*all.ways[i].algorithm);
   };
   const int64_t epilogue = (e.scale ? 1 : 0) | (e.bias ? 2 : 0) | (e.residual ? 4 : 0) | (e.relu ? 8 : 0);
+  // A detector's heads have another number of regions at every step: what is fastest for twice as many is good for them too.
   const TuningKey key{2,           int64_t(pass), int64_t(precision()),
-                      g.n,         g.h,           g.w,
+                      rounded_count(g.n),         g.h,           g.w,
                       g.c,         g.k,           g.r,
                       g.s,         g.p,           g.q,
                       g.stride[0], g.stride[1],   g.before[0],

@@ -240,7 +240,7 @@ void run_tuned(const Gemm& g, Device device) {
     if (way == 0) run<Thin>(g, device);
     if (way == 1 || way == 2) run_by_hand(g, way == 1, device);
   };
-  TuningKey key{1, int64_t(precision()), g.m, g.n, g.k, g.a.row, g.a.inner, g.b.row, g.b.inner, g.c_row, g.bias != nullptr};
+  TuningKey key{1, int64_t(precision()), rounded_count(g.m), g.n, g.k, g.a.row, g.a.inner, g.b.row, g.b.inner, g.c_row, g.bias != nullptr};
   size_t at = 11;
   for (const GemmBatch* axes : {&g.batch, &g.summed}) {
     key[at++] = axes->total();

@@ -40,7 +40,8 @@ struct Rois {
   __device__ int image(int r) const { return int(rois[5 * r]); }
   __device__ void check(int r) const {
     if (levels) checked_index(levels[r], 4);
-    checked_index(int64_t(rois[5 * r]), images);
+    const float image = rois[5 * r];
+    checked_index(image >= 0 && image < float(images) ? int64_t(image) : -1, images);  // NaN and -0.5 are of no image
   }
 };
 

@@ -51,6 +51,9 @@ expect 0 "0 of" "$GLIA" inspect run/checkpoints/best.safetensors run/checkpoints
 expect 1 "differs by" "$GLIA" inspect run/checkpoints/last.safetensors "$(ls run/checkpoints/step-*.safetensors | head -1)"
 image=cells/train/$(ls cells/train | head -1)
 expect 0 "0 of 1" "$GLIA" inspect "$image" "$image"
+expect 0 "most live memory" "$GLIA" train unet --data cells --explain "${SMALL[@]}"
+expect 0 "roi_heads.mask_head.mask_fcn1" "$GLIA" train mask_rcnn_cells --data cells --explain --set input.crop=64 --set backbone.fpn_channels=16 \
+  --set backbone.stem_channels=8 --set backbone.res2_channels=16 --set backbone.width_per_group=8 --set roi_heads.mask_conv_dim=8
 expect 0 "SIMD" "$GLIA" doctor
 expect 0 "CUDA" "$GLIA" doctor
 expect 0 'device = "emulated"' "$GLIA" train unet --print-config --device emulated
@@ -91,6 +94,12 @@ expect 0 "tuned by map_iou on 6 images" "$GLIA" evaluate --truth cells --pred fo
 file charts/precision_recall.png charts/f1_by_score.png charts/worst.png
 holds "$(number raw.json best_f1) >= 0"
 expect 0 "" "$GLIA" predict masks/checkpoints/last.safetensors --images cells --out found_tuned --settings found.toml --write coco
+# a file of settings names the classes in its own order: the last one's number leaves nothing of the first
+printf '[data]\nclasses = ["lobed_nucleus", "large_nucleus", "nucleus"]\n[eval]\nclass_thresholds = [0, 0, 1]\n' >turned.toml
+expect 0 "" "$GLIA" predict masks/checkpoints/last.safetensors --images cells --out found_turned --settings turned.toml --write coco
+if grep -q '"category_name":"nucleus"' found_turned/predictions.json; then fail "thresholds went to another class"; else pass; fi
+printf '[data]\nclasses = ["a", "b", "c"]\n[eval]\nclass_thresholds = [0, 0, 0.5]\n' >strange.toml
+expect 2 "no number for the class 'nucleus'" "$GLIA" predict masks/checkpoints/last.safetensors --images cells --out found_strange --settings strange.toml
 expect 0 "" "$GLIA" show found_masks --images cells --out looked3 --scores
 expect 0 "backbone.bottom_up.stem.conv1.weight" "$GLIA" inspect masks/checkpoints/last.safetensors
 expect 0 "" "$GLIA" bench step mask_rcnn_r50_fpn "${MASKS[@]:0:12}" --mode train --size 64x96 --batch 2 --instances 5 --seconds 0.1

@@ -139,13 +139,48 @@ mkdir mixed && cp cells/train/* mixed/ && head -c 300 cells/train/"$only" >mixed
 expect 3 "3 of 4 images are in the files" "$GLIA" predict $best --images mixed --out mixed_out --write coco,cells,submission
 file mixed_out/predictions.json mixed_out/cells.csv mixed_out/submission.csv
 expect 0 "left out" "$GLIA" predict $best --images mixed --out mixed_out --write coco --on-corrupt skip
-absent mixed_out/cells.csv mixed_out/submission.csv
-expect 6 "model.tile" "$GLIA" predict $best --images cells --out p2 --mem-limit 100K
+mkdir bad && head -c 300 cells/train/"$only" >bad/a.png
+before=$(hash_of mixed_out)
+expect 3 "bad/a.png" "$GLIA" predict $best --images bad --out mixed_out --write coco
+expect 3 "not one of the 1 images can be read" "$GLIA" predict $best --images bad --out mixed_out --write coco --on-corrupt skip
+if [ "$before" = "$(hash_of mixed_out)" ]; then pass; else fail "a prediction of nothing replaced an earlier one"; fi
+mkdir taken && touch taken/labels
+expect 4 "taken/labels" "$GLIA" predict $best --images cells --out taken
+expect 0 "mixed_out/submission.csv is of an earlier prediction" "$GLIA" predict $best --images mixed --out mixed_out --write coco --on-corrupt skip
+mkdir many && for i in $(seq 300); do cp cells/train/"$only" many/$i.png; done
+"$GLIA" predict $best --images many --out stopped_out --write coco,labels >out.txt 2>&1 &
+pid=$!
+for _ in $(seq 100); do
+  [ -d stopped_out/labels ] && [ "$(ls stopped_out/labels | wc -l)" -gt 3 ] && break
+  sleep 0.02
+done
+kill -INT "$pid"
+code=0
+wait "$pid" || code=$?
+if [ "$code" = 130 ]; then pass; else fail "interrupted prediction ended with $code instead of 130"; fi
+file stopped_out/predictions.json
+expect 6 "model.tile" "$GLIA" predict $best --images cells --out p2 --mem-limit 2M --set data.image_size=512
 printf '[model]\nname = "mask_rcnn"\n' >other.toml
 expect 2 "--settings other.toml" "$GLIA" predict $best --images cells --out p3 --settings other.toml
 cp -r cells cut && head -c 300 cells/train/"$only" >cut/train/"$only"
 expect 0 "left out" "$GLIA" train unet --data cut --out run_cut "${SMALL[@]}" --on-corrupt skip
 expect 2 "eval.class_thresholds" "$GLIA" train mask_rcnn_cells --data cells --out run_per_class --set eval.class_thresholds=[0.1,0.2,0.3,0.4,0.5]
+
+expect 2 "anchor_offset" "$GLIA" train mask_rcnn_cells --data cells --out run_offset --set rpn.anchor_offset=1
+expect 2 "augment.brightness" "$GLIA" train mask_rcnn_cells --data cells --out run_bright --set augment.brightness=2
+expect 2 "--max-detections" "$GLIA" evaluate --truth cells --pred cells/labels --max-detections 1,10,99999999999
+expect 2 "--json" "$GLIA" bench conv --device emulated --json f.json
+expect 2 "GLIA_SIMD=mmx" env GLIA_SIMD=mmx "$GLIA" doctor
+expect 0 "SIMD          scalar" env GLIA_SIMD=scalar "$GLIA" doctor
+
+# other data than the run's, of as many images, are noticed when it goes on; of another number they are refused, and the run stays
+"$GLIA" train unet --data cells --out run3 "${SMALL[@]}" --quiet
+"$GLIA" synth --out others --images 3 --size 64x64 --style fluorescence --seed 7 --quiet
+"$GLIA" synth --out more --images 23 --size 64x64 --style fluorescence --seed 7 --quiet
+before=$(hash_of run3)
+expect 2 "batches" "$GLIA" train unet --data more --out run3 "${SMALL[@]}" --resume auto --set solver.max_iterations=3
+if [ "$before" = "$(hash_of run3)" ]; then pass; else fail "a refused resume changed the run"; fi
+expect 0 "are not those that the run was started with" "$GLIA" train unet --data others --out run3 "${SMALL[@]}" --resume auto --set solver.max_iterations=3
 
 # writing: 4
 if [ "$(id -u)" = 0 ] && mkdir -p tiny && mount -t tmpfs -o size=256k tmpfs tiny 2>/dev/null; then
