@@ -127,14 +127,14 @@ void draw_worst_side_by_side(const Dataset& truth, const std::vector<FoundCells>
     for (const FoundCells& f : found) {
       auto [left, right] = truth_beside_prediction(sample, f.predictions.samples[i].instances, image);
       if (&f == &found.front()) panels.push_back(std::move(left));
-      right.caption = f.recipe + ": " + right.caption;
+      right.caption = fmt::format("{:.2f} {}", f.evaluation.per_image[i].second.map_iou, f.recipe);
       panels.push_back(std::move(right));
     }
   }
   write_png(file, mosaic(panels, {.columns = static_cast<int>(found.size()) + 1,
                                   .panel_height = 360,
                                   .panel_width = 460,
-                                  .title = fmt::format("the {} worst images; {}", order.size(), matches_legend)}));
+                                  .title = fmt::format("the {} worst images by map_iou; {}", order.size(), matches_legend)}));
 }
 
 }  // namespace glia

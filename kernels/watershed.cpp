@@ -1,5 +1,6 @@
 // Peaks and watershed, by the rules of scikit-image, ties included.
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <vector>
 
@@ -102,16 +103,22 @@ void keep_spaced(std::vector<Peak>& peaks, const Area& area, int64_t r) {
   });
 }
 
-// A binary heap of pixels, lowest (value, age) first. scikit-image gives all markers age 0, and which of two equal ones
+// A number that is ordered as the float is.
+uint32_t ordered(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value + 0.0F);  // -0 is 0
+  return bits & 0x80000000U ? ~bits : bits | 0x80000000U;
+}
+
+// A binary heap of pixels, lowest (level, age) first. scikit-image gives all markers age 0, and which of two equal ones
 // comes first follows from the plain sift-up and sift-down below; std::push_heap sifts in another way.
 class PixelQueue {
  public:
   struct Item {
-    float value;
-    uint32_t age;
+    uint64_t key;  // level, then age
     int32_t pixel, source;
-    bool before(const Item& other) const { return value != other.value ? value < other.value : age < other.age; }
+    uint32_t level() const { return static_cast<uint32_t>(key >> 32); }
   };
+  static uint64_t key(uint32_t level, uint32_t age) { return uint64_t{level} << 32 | age; }
   bool empty() const { return items_.empty(); }
 
   void push(const Item& item) {
@@ -119,24 +126,25 @@ class PixelQueue {
     items_.push_back(item);
     while (child > 0) {
       const size_t parent = (child - 1) / 2;
-      if (!items_[child].before(items_[parent])) break;
-      std::swap(items_[child], items_[parent]);
+      if (items_[parent].key <= item.key) break;
+      items_[child] = items_[parent];
       child = parent;
     }
+    items_[child] = item;
   }
 
   Item pop() {
-    const Item top = items_.front();
-    items_.front() = items_.back();
+    const Item top = items_.front(), last = items_.back();
     items_.pop_back();
-    for (size_t i = 0;;) {
-      size_t smallest = i;
-      for (const size_t child : {2 * i + 1, 2 * i + 2})
-        if (child < items_.size() && items_[child].before(items_[smallest])) smallest = child;
-      if (smallest == i) break;
-      std::swap(items_[i], items_[smallest]);
-      i = smallest;
+    const size_t size = items_.size();
+    size_t i = 0;
+    for (size_t child = 1; child < size; child = 2 * i + 1) {
+      if (child + 1 < size && items_[child + 1].key < items_[child].key) ++child;
+      if (last.key <= items_[child].key) break;
+      items_[i] = items_[child];
+      i = child;
     }
+    if (size > 0) items_[i] = last;
     return top;
   }
 
@@ -200,14 +208,14 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
              x.shape());  // ages: 8 per pixel
   // A frame of masked pixels spares all edge checks.
   std::vector<uint8_t> open(size_t((h + 2) * stride));
-  std::vector<float> level(open.size());
+  std::vector<uint32_t> level(open.size());
   std::vector<int32_t> label(open.size());
   for (int64_t y = 0; y < h; ++y) {
     for (int64_t c = 0; c < w; ++c) {
       const size_t p = size_t((y + 1) * stride + c + 1);
       const int64_t q = y * w + c;
       open[p] = mask ? reinterpret_cast<const uint8_t*>(mask.raw())[q] != 0 : 1;
-      level[p] = x.data<float>()[q];
+      level[p] = ordered(x.data<float>()[q]);
       label[p] = open[p] ? markers.data<int32_t>()[q] : 0;
     }
   }
@@ -216,7 +224,7 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
 
   PixelQueue queue;
   for (size_t p = 0; p < label.size(); ++p)
-    if (label[p]) queue.push({level[p], 0, int32_t(p), int32_t(p)});
+    if (label[p]) queue.push({PixelQueue::key(level[p], 0), int32_t(p), int32_t(p)});
   const auto meets_other_basin = [&](int64_t p, int32_t own) {
     return std::any_of(neighbours.begin(), neighbours.end(), [&](int64_t n) {
       const size_t q = size_t(p + n);
@@ -240,7 +248,7 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
       const size_t q = size_t(item.pixel + n);
       if (!open[q] || label[q]) continue;
       if (!op.line) label[q] = label[p];
-      queue.push({std::max(level[q], item.value), ++age, int32_t(q), item.source});
+      queue.push({PixelQueue::key(std::max(level[q], item.level()), ++age), int32_t(q), item.source});
     }
   }
   Tensor result(x.shape(), DType::int32);
