@@ -1,10 +1,11 @@
-// glia convert: data sets between train.csv, COCO JSON and label-map folders.
+// glia convert: data sets between train.csv, COCO JSON and label-map folders; files of weights (convert_weights.h).
 #include <fmt/core.h>
 
 #include <filesystem>
 #include <memory>
 
 #include "apps/cli.h"
+#include "apps/convert_weights.h"
 #include "apps/segmentation.h"
 #include "data/coco_json.h"
 #include "data/image_io.h"
@@ -19,12 +20,13 @@ namespace fs = std::filesystem;
 struct Options {
   CommonOptions common;
   DataOptions data;
-  std::string from, to, from_format, format;
+  std::string from, to, from_format, format, names, recipe;
+  std::vector<std::string> settings;
 };
 
 void check_format(const std::string& format, const char* option) {
   if (format != "coco" && format != "sartorius" && format != "labels")
-    throw UsageError("{} '{}': want coco, sartorius or labels", option, format);
+    throw UsageError("{} '{}': want coco, sartorius or labels; of weights: safetensors, pth, pkl or npz", option, format);
 }
 
 std::string format_of(const Options& options) {
@@ -32,7 +34,10 @@ std::string format_of(const Options& options) {
   const std::string extension = fs::path(options.to).extension().string();
   if (extension == ".json") return "coco";
   if (extension == ".csv") return "sartorius";
-  throw UsageError("cannot tell the format of '{}': end it in .json or .csv, or give --to coco, sartorius or labels", options.to);
+  throw UsageError(
+      "cannot tell the format of '{}': end it in .json or .csv, or give --to coco, sartorius or labels; of weights: "
+      ".safetensors, .pth, .pkl, .npz",
+      options.to);
 }
 
 void write_folder(const Dataset& dataset, const fs::path& folder, const std::string& format) {
@@ -58,6 +63,19 @@ void write_folder(const Dataset& dataset, const fs::path& folder, const std::str
 
 int run(const Options& options) {
   options.common.apply();
+  const WeightsConversion weights{.from = options.from,
+                                  .to = options.to,
+                                  .format = options.format,
+                                  .names = options.names,
+                                  .recipe = options.recipe,
+                                  .settings = options.settings,
+                                  .quiet = options.common.quiet};
+  if (is_weights_conversion(weights)) {
+    convert_weights(weights);
+    return 0;
+  }
+  if (!options.names.empty())
+    throw UsageError("--names belongs to files of weights: end '{}' in .safetensors, .pth, .pkl or .npz", options.to);
   const std::string format = format_of(options);
   check_format(format, "--to");
   if (!options.from_format.empty()) check_format(options.from_format, "--from");
@@ -85,15 +103,21 @@ int run(const Options& options) {
 Command convert_command() {
   const auto options = std::make_shared<Options>();
   return {.name = "convert",
-          .summary = "turn train.csv, COCO JSON and label-map folders into each other",
+          .summary = "turn train.csv, COCO JSON and label-map folders into each other; files of weights too",
           .example = "glia convert cells cells.json",
           .declare =
               [options](Arguments& a) {
-                a.positional("FROM", &options->from, "a data set");
-                a.positional("TO", &options->to, "a .json or .csv file, or a folder (with --to sartorius or labels)");
-                a.option("--to", &options->format, "coco, sartorius or labels; default: by the ending of TO");
+                a.positional("FROM", &options->from, "a data set, or a file of weights: safetensors, .pth, .pkl, .npz");
+                a.positional(
+                    "TO", &options->to,
+                    "a .json or .csv file, or a folder (with --to sartorius or labels); weights: .safetensors, .pth, .pkl, .npz");
+                a.option("--to", &options->format,
+                         "coco, sartorius or labels; safetensors, pth, pkl or npz; default: by the ending of TO");
                 a.option("--from", &options->from_format,
                          "the same; default: what FROM holds (train.csv, then COCO, then label maps)");
+                a.option("--names", &options->names, "weights of Mask R-CNN get the names of detectron2 or torchvision");
+                a.option("--recipe", &options->recipe, "weights become a checkpoint of this recipe's network, for glia predict");
+                a.repeated("--set", &options->settings, "KEY=VALUE of the recipe, such as model.num_classes=8");
                 options->data.declare(a);
                 options->common.declare(a);
               },

@@ -14,10 +14,12 @@
 #include "data/coco_json.h"
 #include "data/split.h"
 #include "kernels/tuning.h"
+#include "models/weight_names.h"
 #include "nn/optimizer.h"
 #include "tensor/memory.h"
 #include "train/step_profile.h"
 #include "train/training_run.h"
+#include "train/transfer.h"
 
 namespace glia {
 namespace {
@@ -194,7 +196,11 @@ int run(const Options& options) {
 
   const auto segmenter = make_segmenter(training.config());
   segmenter->module().initialize(static_cast<uint64_t>(config.run.seed));
-  load_initial_weights(segmenter->module(), config.init);
+  std::vector<std::string> notes;
+  if (!config.init.weights.empty() && !training.resuming()) {
+    const Weights weights = model_weights(read_weights(config.init.weights));
+    notes.push_back(transfer_weights(segmenter->module(), with_own_names(weights), config.init).table());
+  }
   segmenter->module().to(device);
   Loader loader = make_training_loader(training.config(), data.train, *segmenter);
   TrainingParts parts{.model = segmenter->module(),
@@ -204,7 +210,8 @@ int run(const Options& options) {
                       .metric_names = metrics,
                       .stable_losses = segmenter->stable_losses(),
                       .begun = [&] { keep_annotations(training.folder(), data); },
-                      .pictures = {}};
+                      .pictures = {},
+                      .notes = std::move(notes)};
   if (validates) {
     parts.evaluate = [&] { return evaluate_segmenter(*segmenter, data.validation, config.eval.max_images); };
     parts.pictures = [&](const std::filesystem::path& folder, int64_t step) {

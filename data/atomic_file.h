@@ -79,6 +79,9 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  // Of a part of a mapping: this process no longer holds its pages in memory, until it reads them again.
+  static void release(std::span<const std::byte> part) noexcept;
+
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <limits>
 #include <optional>
 
+#include "data/safetensors_header.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -132,53 +132,15 @@ class HeaderParser {
   Header header_;
 };
 
-template <class Stored, class To>
-Tensor decoded(std::span<const std::byte> data, const Shape& shape, bool swap) {
-  Tensor t(shape, dtype_of<To>);
-  To* out = t.data<To>();
-  for (int64_t i = 0; i < shape.size(); ++i) {
-    std::array<std::byte, sizeof(Stored)> raw;
-    std::memcpy(raw.data(), data.data() + static_cast<size_t>(i) * sizeof(Stored), sizeof(Stored));
-    if (swap) std::reverse(raw.begin(), raw.end());
-    Stored v;
-    std::memcpy(&v, raw.data(), sizeof v);
-    if constexpr (std::is_same_v<Stored, To>) {
-      out[i] = v;
-    } else {
-      out[i] = static_cast<To>(v);
-    }
-  }
-  return t;
-}
-
-Tensor decoded(const Header& h, std::span<const std::byte> data, const Shape& shape, const std::string& name) {
-  const bool swap = h.order == '>' && h.bytes > 1;
-  const std::string type = h.kind + std::to_string(h.bytes);
-  if (type == "f4") return decoded<float, float>(data, shape, swap);
-  if (type == "f8") return decoded<double, double>(data, shape, swap);
-  if (type == "f2") return decoded<Half, Half>(data, shape, swap);
-  if (type == "i1") return decoded<int8_t, int32_t>(data, shape, swap);
-  if (type == "i2") return decoded<int16_t, int32_t>(data, shape, swap);
-  if (type == "i4") return decoded<int32_t, int32_t>(data, shape, swap);
-  if (type == "i8") return decoded<int64_t, int64_t>(data, shape, swap);
-  if (type == "u1") return decoded<uint8_t, uint8_t>(data, shape, swap);
-  if (type == "u2") return decoded<uint16_t, int32_t>(data, shape, swap);
-  if (type == "u4") return decoded<uint32_t, int64_t>(data, shape, swap);
-  if (type == "b1") {
-    if (std::any_of(data.begin(), data.end(), [](std::byte b) { return b > std::byte{1}; }))
-      throw DataError("{}: damaged NumPy array: a bool that is neither 0 nor 1", name);
-    return decoded<uint8_t, uint8_t>(data, shape, swap).cast(DType::boolean);
-  }
-  const Tensor t = decoded<uint64_t, int64_t>(data, shape, swap);
-  for (const int64_t v : t.values<int64_t>()) {
-    if (v < 0) throw DataError("{}: a uint64 value is above {}", name, std::numeric_limits<int64_t>::max());
-  }
-  return t;
+// safetensors' name of the element type.
+std::string stored_type(const Header& h) {
+  if (h.kind == 'b') return "BOOL";
+  return static_cast<char>(h.kind - 'a' + 'A') + std::to_string(8 * h.bytes);
 }
 
 }  // namespace
 
-Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name) {
+StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const auto damaged = [&](std::string_view what, size_t at) {
     return DataError("{}: damaged NumPy array: {} (at byte {} of {})", name, what, at, bytes.size());
@@ -196,8 +158,6 @@ Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name) {
   if (length > bytes.size() - begin) throw damaged("the header is cut off", text.size());
   const Header h = HeaderParser(text.substr(begin, length), name).parse();
 
-  if (h.shape.size() > Shape::max_rank)
-    throw DataError("{}: an array of {} dimensions, at most {} are supported", name, h.shape.size(), Shape::max_rank);
   unsigned __int128 wanted = h.bytes;
   const bool empty = std::find(h.shape.begin(), h.shape.end(), 0) != h.shape.end();
   const auto data = bytes.subspan(begin + length);
@@ -210,19 +170,17 @@ Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name) {
                               fmt::join(h.shape, ", "), h.kind, h.bytes),
                   bytes.size());
 
-  const auto shape_of = [&](const std::vector<int64_t>& dims) {
-    try {
-      return Shape(std::span<const int64_t>(dims));
-    } catch (const InternalError& e) {  // an empty array with sides whose product overflows
-      throw DataError("{}: {}", name, e.what());
-    }
-  };
-  if (!h.fortran || h.shape.size() < 2) return decoded(h, data, shape_of(h.shape), name);
-  const std::vector<int64_t> reversed(h.shape.rbegin(), h.shape.rend());
-  std::vector<int> axes(h.shape.size());
-  for (size_t i = 0; i < axes.size(); ++i) axes[i] = static_cast<int>(axes.size() - 1 - i);
-  return permuted(decoded(h, data, shape_of(reversed), name), std::span<const int>(axes));
+  StoredTensor t;
+  t.name = "array";
+  t.dtype = stored_type(h);
+  t.shape = h.shape;
+  t.strides = dense_strides(h.shape, h.fortran);
+  t.big_endian = h.order == '>';
+  t.storage = plain_storage(data, false);
+  return t;
 }
+
+Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name) { return parse_npy(bytes, name).tensor(name); }
 
 Tensor read_npy(const std::filesystem::path& path) {
   const MappedFile file(path);
@@ -239,27 +197,24 @@ std::map<std::string, Tensor> read_npz(const std::filesystem::path& path, const 
   return tensors;
 }
 
-std::string encode_npy(const Tensor& tensor) {
-  const Tensor host = tensor.to(Device{});
-  std::string_view type;
-  switch (host.dtype()) {
-    case DType::float32: type = "<f4"; break;
-    case DType::float64: type = "<f8"; break;
-    case DType::float16: type = "<f2"; break;
-    case DType::int32: type = "<i4"; break;
-    case DType::int64: type = "<i8"; break;
-    case DType::uint8: type = "|u1"; break;
-    case DType::boolean: type = "|b1"; break;
-    case DType::bfloat16: throw InternalError("npy: NumPy has no bfloat16; cast to float32 first");
-  }
-  const auto dims = host.shape().dims();
-  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", type, fmt::join(dims, ", "),
-                                   dims.size() == 1 ? "," : "");
+std::string npy_header(std::string_view dtype, const std::vector<int64_t>& shape) {
+  GLIA_CHECK(stored_bytes_of(dtype) && dtype != "BF16" && !dtype.starts_with("F8"), "npy: NumPy has no {}; cast to float32 first",
+             dtype);
+  const size_t size = stored_bytes_of(dtype);
+  const char kind = dtype == "BOOL" ? 'b' : static_cast<char>(dtype[0] - 'A' + 'a');
+  std::string header = fmt::format("{{'descr': '{}{}{}', 'fortran_order': False, 'shape': ({}{}), }}", size == 1 ? '|' : '<',
+                                   kind, size, fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
   header.append(63 - (10 + header.size()) % 64, ' ');  // data begin at a multiple of 64, after the line's end
   header += '\n';
   std::string out(magic);
   out += {'\x01', '\0', static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
-  out += header;
+  return out + header;
+}
+
+std::string encode_npy(const Tensor& tensor) {
+  const Tensor host = tensor.to(Device{});
+  const auto dims = host.shape().dims();
+  std::string out = npy_header(stored_name(host.dtype()), {dims.begin(), dims.end()});
   if (host.bytes()) out.append(reinterpret_cast<const char*>(host.raw()), host.bytes());
   return out;
 }

@@ -5,19 +5,25 @@
 #include <span>
 #include <string>
 
+#include "data/stored_tensor.h"
 #include "data/zip.h"
 #include "tensor/tensor.h"
 
 namespace glia {
 
-// DataError: damaged, cut off, bytes left over, or an element type that is not supported. Any byte order and both memory orders.
-// bool stays boolean; i1, i2, u2 become int32; u4, u8 int64 (DataError above its largest); at most six dimensions.
+// The array in the bytes of a .npy file, which must outlive it; named "array". DataError: damaged, cut off, bytes left over, or an
+// element type that is not supported. Any byte order and both memory orders.
+StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name);
+
+// The same as a Tensor (StoredTensor::tensor says which type becomes which).
 Tensor read_npy(const std::filesystem::path& path);
 Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name);
 std::map<std::string, Tensor> read_npz(const std::filesystem::path& path, const ZipLimits& limits = {});  // names without ".npy"
 
 void write_npy(const std::filesystem::path& path, const Tensor& tensor);  // version 1, little endian, C order
 std::string encode_npy(const Tensor& tensor);                             // bfloat16 has no NumPy type: InternalError
+// What comes before the data, in C order, of safetensors' type such as "F32".
+std::string npy_header(std::string_view dtype, const std::vector<int64_t>& shape);
 void write_npz(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors, bool deflate = true);
 
 }  // namespace glia

@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <limits>
 
 #include "data/safetensors_header.h"
+#include "data/stored_tensor.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -20,24 +20,6 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "safetensors data are little endian");
 
 constexpr const char* checksum_key = "xxh3_64";
-
-template <class From, class To>
-Tensor widened(std::span<const std::byte> bytes, const Shape& shape) {
-  Tensor t(shape, dtype_of<To>);
-  To* out = t.data<To>();
-  for (size_t i = 0; i < bytes.size() / sizeof(From); ++i) {
-    From v;
-    std::memcpy(&v, bytes.data() + i * sizeof(From), sizeof v);
-    out[i] = static_cast<To>(v);
-  }
-  return t;
-}
-
-Tensor copied(std::span<const std::byte> bytes, const Shape& shape, DType dtype) {
-  Tensor t(shape, dtype);
-  copy_bytes(t.raw(), bytes.data(), bytes.size());
-  return t;
-}
 
 std::string digest(std::span<const std::byte> bytes) { return fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size())); }
 
@@ -122,35 +104,7 @@ std::span<const std::byte> SafetensorsFile::raw(const SafetensorsEntry& entry) c
 
 Tensor SafetensorsFile::load(std::string_view name) const {
   const SafetensorsEntry& e = entry(name);
-  if (e.shape.size() > Shape::max_rank)
-    throw DataError("{}: tensor \"{}\" has {} dimensions, at most {} are supported", name_, name, e.shape.size(),
-                    Shape::max_rank);
-  const Shape shape{std::span<const int64_t>(e.shape)};
-  const auto bytes = raw(e);
-  if (e.dtype == "F32") return copied(bytes, shape, DType::float32);
-  if (e.dtype == "F64") return copied(bytes, shape, DType::float64);
-  if (e.dtype == "F16") return copied(bytes, shape, DType::float16);
-  if (e.dtype == "BF16") return copied(bytes, shape, DType::bfloat16);
-  if (e.dtype == "I32") return copied(bytes, shape, DType::int32);
-  if (e.dtype == "I64") return copied(bytes, shape, DType::int64);
-  if (e.dtype == "U8") return copied(bytes, shape, DType::uint8);
-  if (e.dtype == "I8") return widened<int8_t, int32_t>(bytes, shape);
-  if (e.dtype == "I16") return widened<int16_t, int32_t>(bytes, shape);
-  if (e.dtype == "U16") return widened<uint16_t, int32_t>(bytes, shape);
-  if (e.dtype == "U32") return widened<uint32_t, int64_t>(bytes, shape);
-  if (e.dtype == "U64") {
-    const Tensor t = widened<uint64_t, int64_t>(bytes, shape);
-    const auto values = t.values<int64_t>();
-    if (std::any_of(values.begin(), values.end(), [](int64_t v) { return v < 0; }))
-      throw DataError("{}: tensor \"{}\": a U64 value is above {}", name_, name, std::numeric_limits<int64_t>::max());
-    return t;
-  }
-  if (e.dtype == "BOOL") {
-    if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b > std::byte{1}; }))
-      throw DataError("{}: tensor \"{}\": a BOOL that is neither 0 nor 1", name_, name);
-    return copied(bytes, shape, DType::boolean);
-  }
-  throw DataError("{}: tensor \"{}\": dtype {} is not supported", name_, name, e.dtype);
+  return tensor_of_bytes(e.dtype, e.shape, raw(e), name_, name);
 }
 
 bool SafetensorsFile::verify() const {

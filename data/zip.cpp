@@ -19,18 +19,6 @@ constexpr uint64_t end_size = 22, end64_size = 56, locator64_size = 20, central_
 constexpr uint64_t max_comment = 65'535;
 constexpr uint64_t in_zip64 = 0xffffffff;
 
-// Parts of a path that would leave the folder it is unpacked to, or that mean different things to different programs.
-bool is_safe_name(std::string_view name) {
-  if (name.empty() || name.front() == '/' || name.find('\\') != name.npos || name.find('\0') != name.npos) return false;
-  if (name.size() > 1 && name[1] == ':') return false;
-  for (size_t at = 0; at <= name.size();) {
-    const size_t end = std::min(name.find('/', at), name.size());
-    if (name.substr(at, end - at) == "..") return false;
-    at = end + 1;
-  }
-  return true;
-}
-
 uint32_t crc_of(std::span<const std::byte> bytes) {
   return static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
@@ -68,6 +56,17 @@ class LittleEndian {
 };
 
 }  // namespace
+
+bool is_zip_name(std::string_view name) {
+  if (name.empty() || name.front() == '/' || name.find('\\') != name.npos || name.find('\0') != name.npos) return false;
+  if (name.size() > 1 && name[1] == ':') return false;
+  for (size_t at = 0; at <= name.size();) {
+    const size_t end = std::min(name.find('/', at), name.size());
+    if (name.substr(at, end - at) == "..") return false;
+    at = end + 1;
+  }
+  return true;
+}
 
 ZipFile::ZipFile(const std::filesystem::path& path, const ZipLimits& limits) : name_(path.string()), file_(std::in_place, path) {
   bytes_ = file_->bytes();
@@ -144,7 +143,7 @@ void ZipFile::read_directory(uint64_t begin, uint64_t end, uint64_t count, const
       }
       x += 4 + n;
     }
-    if (!is_safe_name(e.name)) throw DataError("{}: a member's name leaves the archive's folder: \"{}\"", name_, e.name);
+    if (!is_zip_name(e.name)) throw DataError("{}: a member's name leaves the archive's folder: \"{}\"", name_, e.name);
     if (flags & 0x2041) throw DataError("{}: \"{}\" is encrypted, which is not supported", name_, e.name);
     if (method != 0 && method != 8)
       throw DataError("{}: \"{}\" is compressed by method {}; only stored and deflated members are supported", name_, e.name,
@@ -153,6 +152,9 @@ void ZipFile::read_directory(uint64_t begin, uint64_t end, uint64_t count, const
     if (e.deflated && e.size > limits.free_bytes && e.size / limits.ratio > e.compressed)
       throw DataError("{}: \"{}\" is {} bytes and would become {}, more than {} times as much; a file made to exhaust memory?",
                       name_, e.name, e.compressed, e.size, limits.ratio);
+    if (e.deflated && e.size > limits.member)
+      throw DataError("{}: \"{}\" decodes to {} bytes, at most {} are allowed; a file made to exhaust memory?", name_, e.name,
+                      e.size, limits.member);
     if (e.deflated && (e.size > limits.bytes || (total += e.size) > limits.bytes))
       throw DataError("{}: its members decode to more than the {} bytes allowed", name_, limits.bytes);
     if (!index_.emplace(e.name, entries_.size()).second) throw DataError("{}: two members \"{}\"", name_, e.name);
@@ -203,6 +205,12 @@ std::span<const std::byte> ZipFile::stored(const ZipEntry& entry) const {
   return bytes_.subspan(static_cast<size_t>(entry.data), static_cast<size_t>(entry.compressed));
 }
 
+std::span<const std::byte> ZipFile::checked(const ZipEntry& entry) const {
+  GLIA_CHECK(!entry.deflated, "{}: \"{}\" is deflated", name_, entry.name);
+  if (crc_of(stored(entry)) != entry.crc) fail(fmt::format("member \"{}\" has a wrong checksum", entry.name), entry.data);
+  return stored(entry);
+}
+
 std::vector<std::byte> ZipFile::read(const ZipEntry& entry) const {
   const auto in = stored(entry);
   std::vector<std::byte> out(static_cast<size_t>(entry.size));
@@ -223,7 +231,7 @@ std::vector<std::byte> ZipFile::read(const ZipEntry& entry) const {
 }
 
 void ZipWriter::add(const std::string& name, std::string_view content, bool deflate) {
-  GLIA_CHECK(is_safe_name(name) && name.size() <= 0xffff, "{}: \"{}\" is no name for a member", path_.string(), name);
+  GLIA_CHECK(is_zip_name(name) && name.size() <= 0xffff, "{}: \"{}\" is no name for a member", path_.string(), name);
   GLIA_CHECK(index_.emplace(name, entries_.size()).second, "{}: two members \"{}\"", path_.string(), name);
   constexpr uint64_t largest = 0xfffffffe;
   const auto bytes = std::as_bytes(std::span(content.data(), content.size()));

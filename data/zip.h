@@ -25,10 +25,14 @@ struct ZipEntry {
   bool deflated = false;
 };
 
+// Whether a member may have this name: it stays in the archive's folder and means the same to all programs.
+bool is_zip_name(std::string_view name);
+
 // Checked against the directory before memory is taken.
 struct ZipLimits {
   uint64_t entries = 65'536;
   uint64_t bytes = uint64_t{1} << 30;       // of all deflated members, decoded
+  uint64_t member = uint64_t{1} << 30;      // of one of them
   uint64_t ratio = 1'000;                   // decoded bytes per compressed byte of a member ...
   uint64_t free_bytes = uint64_t{4} << 20;  // ... that decodes to more than this
 };
@@ -43,8 +47,9 @@ class ZipFile {
   bool contains(std::string_view name) const { return index_.find(name) != index_.end(); }
   const ZipEntry& entry(std::string_view name) const;
 
-  std::span<const std::byte> stored(const ZipEntry& entry) const;  // the bytes in the file, compressed or not, unchecked
-  std::vector<std::byte> read(const ZipEntry& entry) const;        // decoded; size and CRC-32 are checked
+  std::span<const std::byte> stored(const ZipEntry& entry) const;   // the bytes in the file, compressed or not, unchecked
+  std::span<const std::byte> checked(const ZipEntry& entry) const;  // of a stored member; CRC-32 is checked
+  std::vector<std::byte> read(const ZipEntry& entry) const;         // decoded; size and CRC-32 are checked
 
  private:
   void parse(const ZipLimits& limits);

@@ -6,56 +6,6 @@
 #include "autograd/operators.h"
 
 namespace glia {
-namespace {
-
-using Renaming = std::vector<std::pair<std::string, std::string>>;
-
-// Text in torchvision's names and what stands for it here; each is applied once, in this order.
-Renaming renaming(TorchvisionModel model) {
-  Renaming list;
-  for (int i = 1; i <= 4; ++i)
-    list.emplace_back(fmt::format("backbone.body.layer{}.", i), fmt::format("backbone.bottom_up.res{}.", i + 1));
-  list.emplace_back("backbone.body.", "backbone.bottom_up.stem.");
-  for (int i = 1; i <= 3; ++i) list.emplace_back(fmt::format(".bn{}.", i), fmt::format(".conv{}.norm.", i));
-  list.emplace_back(".downsample.0.", ".shortcut.");
-  list.emplace_back(".downsample.1.", ".shortcut.norm.");
-  // Sequences number their convolution 0 and its norm 1; old files have neither.
-  const auto sequence = [&](const std::string& from, const std::string& to) {
-    list.emplace_back(from + ".0.", to + ".");
-    list.emplace_back(from + ".1.", to + ".norm.");
-    list.emplace_back(from + ".", to + ".");
-  };
-  for (int i = 0; i < 4; ++i) {
-    sequence(fmt::format("fpn.inner_blocks.{}", i), fmt::format("fpn_lateral{}", i + 2));
-    sequence(fmt::format("fpn.layer_blocks.{}", i), fmt::format("fpn_output{}", i + 2));
-    sequence(fmt::format("mask_head.{}", i), fmt::format("mask_head.mask_fcn{}", i + 1));
-    sequence(fmt::format("box_head.{}", i), fmt::format("box_head.conv{}", i + 1));
-  }
-  list.emplace_back("box_head.5.", "box_head.fc1.");
-  list.emplace_back("box_head.fc6.", "box_head.fc1.");
-  list.emplace_back("box_head.fc7.", "box_head.fc2.");
-  const std::string rpn = "proposal_generator.rpn_head.";
-  for (int i = 0; i < 2; ++i)
-    list.emplace_back(fmt::format("rpn.head.conv.{}.0.", i),
-                      rpn + (model == TorchvisionModel::v1 ? "conv." : fmt::format("conv.conv{}.", i)));
-  list.emplace_back("rpn.head.conv.", rpn + "conv.");
-  list.emplace_back("rpn.head.cls_logits.", rpn + "objectness_logits.");
-  list.emplace_back("rpn.head.bbox_pred.", rpn + "anchor_deltas.");
-  list.emplace_back("mask_predictor.conv5_mask.", "mask_head.deconv.");
-  list.emplace_back("mask_predictor.mask_fcn_logits.", "mask_head.predictor.");
-  return list;
-}
-
-Tensor without_background(const std::string& name, const Tensor& t) {
-  const auto about = [&](const char* layer) { return name.find(layer) != std::string::npos && t.rank() > 0; };
-  if (about("box_predictor.cls_score.")) return concat({t.slice(1, t.dim(0)), t.slice(0, 1)}, 0);
-  if (about("box_predictor.bbox_pred.") && t.dim(0) >= 4) return t.slice(4, t.dim(0)).clone();
-  if (about("mask_head.predictor.")) return t.slice(1, t.dim(0)).clone();
-  return t;
-}
-
-}  // namespace
-
 MaskRcnnOptions torchvision_options(TorchvisionModel model, int64_t num_classes) {
   const bool v2 = model == TorchvisionModel::v2;
   const nn::NormKind norm = v2 ? nn::NormKind::bn : nn::NormKind::none;
@@ -77,19 +27,6 @@ MaskRcnnOptions torchvision_options(TorchvisionModel model, int64_t num_classes)
   o.roi_heads.box_num_fc = v2 ? 1 : 2;
   o.roi_heads.box_norm = o.roi_heads.mask_norm = norm;
   return o;
-}
-
-StateDict from_torchvision(const StateDict& state, TorchvisionModel model) {
-  const NoGrad no_grad;
-  const Renaming list = renaming(model);
-  StateDict out;
-  for (const auto& [name, tensor] : state) {
-    std::string renamed = name;
-    for (const auto& [from, to] : list)
-      if (const size_t at = renamed.find(from); at != std::string::npos) renamed.replace(at, from.size(), to);
-    out[renamed] = without_background(renamed, tensor);
-  }
-  return out;
 }
 
 TorchvisionInput torchvision_input(const Tensor& image, double min_size, double max_size) {

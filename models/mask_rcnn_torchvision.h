@@ -5,7 +5,7 @@
 
 #include "models/detection.h"
 #include "models/mask_rcnn_options.h"
-#include "nn/module.h"
+#include "tensor/tensor.h"
 
 namespace glia {
 
@@ -13,10 +13,6 @@ enum class TorchvisionModel { v1, v2 };  // v2: batch norms in all heads, four c
 
 // num_classes without background. The published weights of v1 (COCO_V1) want resnet.norm_eps 0.
 MaskRcnnOptions torchvision_options(TorchvisionModel model, int64_t num_classes);
-
-// Names and rows of torchvision's state dict as Mask R-CNN has them here: background is the last class instead of the first, and has no
-// boxes and masks. Names of old files (without ".0" in the heads) are understood too.
-StateDict from_torchvision(const StateDict& state, TorchvisionModel model);
 
 // Image (H, W, 3) in [0, 1], RGB -> (1, H', W', 3): normalised, resized bilinearly without antialias so that the shorter side is min_size,
 // or the longer max_size if that is less, then padded to multiples of 32. size: before padding.

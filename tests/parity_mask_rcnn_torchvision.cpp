@@ -4,6 +4,7 @@
 #include "autograd/operators.h"
 #include "models/mask_rcnn.h"
 #include "models/mask_rcnn_torchvision.h"
+#include "models/weight_names.h"
 #include "tests/mask_rcnn_fixture.h"
 
 namespace glia::tests {

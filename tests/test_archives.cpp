@@ -322,7 +322,7 @@ TEST_CASE("npy: round trips and headers") {
   CHECK(has(error(type + "'shape': (9223372036854775807,9223372036854775807,9223372036854775807), }", 6), "6 bytes of data"));
   // 2 (2^62 + 1) (2^62 + 3) is 6 modulo 2^64.
   CHECK(has(error(type + "'shape': (4611686018427387905,4611686018427387907), }", 6), "6 bytes of data"));
-  CHECK(has(error(type + "'shape': (9223372036854775807,0), }", 0), "too many elements"));
+  CHECK(has(error(type + "'shape': (9223372036854775807,0), }", 0), "overflows"));
   CHECK(has(error(type + "'shape': (1,1,1,1,1,1,1), }", 2), "at most 6"));
   CHECK(has(error(type + "'shape': (3,), 'x': 1}", 6), "unexpected key"));
   CHECK(has(error(type + "'shape': (3,), 'shape': (3,)}", 6), "unexpected key"));
@@ -338,7 +338,7 @@ TEST_CASE("npy: round trips and headers") {
   const std::string header = "{'descr': '<u8', 'fortran_order': False, 'shape': (1,)}";
   large += {static_cast<char>(header.size()), '\0'};
   large += header + std::string(8, '\xff');
-  CHECK(has(message_of([&] { decode_npy(bytes_of(large), "x"); }), "uint64 value"));
+  CHECK(has(message_of([&] { decode_npy(bytes_of(large), "x"); }), "U64 value"));
 }
 
 TEST_CASE("npy: three dimensions in Fortran's order") {

@@ -13,6 +13,7 @@
 #include "data/rle.h"
 #include "models/mask_rcnn.h"
 #include "models/mask_rcnn_torchvision.h"
+#include "models/weight_names.h"
 #include "tensor/random.h"
 #include "tests/paths.h"
 

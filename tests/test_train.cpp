@@ -628,26 +628,6 @@ TEST_CASE("trainer: a step that diverges changes neither weights nor statistics 
   CHECK(after.step == 3);
 }
 
-TEST_CASE("initial weights from a file, with names left out") {
-  const TemporaryFolder folder;
-  TinyNet source, target;
-  source.initialize(1);
-  target.initialize(2);
-  const StateDict own = target.state_dict();
-  StateDict given = source.state_dict();
-  const fs::path file = folder / "w.safetensors";
-  write_safetensors(file, given);
-  load_initial_weights(target, {.weights = file.string(), .ignore = {"second.*"}});
-  CHECK(same_bits({{"w", target.state_dict().at("first.weight")}}, {{"w", given.at("first.weight")}}));
-  CHECK(same_bits({{"w", target.state_dict().at("second.weight")}}, {{"w", own.at("second.weight")}}));
-  given.erase("first.weight");
-  write_safetensors(file, given);
-  CHECK_THROWS_WITH_AS(load_initial_weights(target, {.weights = file.string()}), doctest::Contains("first.weight"), DataError);
-  given["first.weight"] = Tensor::zeros({1, 2});
-  write_safetensors(file, given);
-  CHECK_THROWS_AS(load_initial_weights(target, {.weights = file.string()}), DataError);
-}
-
 TEST_CASE("run: TensorBoard events tell what the logs tell") {
   const TemporaryFolder folder;
   TinyTraining training(folder / "run");

@@ -9,7 +9,6 @@
 
 #include "autograd/tape.h"
 #include "data/atomic_file.h"
-#include "data/safetensors.h"
 #include "tensor/nearest.h"
 #include "train/precision_check.h"
 #include "train/signals.h"
@@ -285,6 +284,7 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   if (resumed_) trainer.load(resumed_->checkpoint, resumed_->file.string());
   begin();
   if (parts.begun) parts.begun();
+  for (const std::string& note : parts.notes) say(note);
   Loop loop(config_, parts, trainer, checkpoints_, context);
   EarlyStoppingHook early_stopping(config_.early_stopping);
   PlateauHook plateau(config_.solver.plateau_metric);
@@ -341,27 +341,6 @@ void check_metrics(const Config& config, const std::vector<std::string>& known) 
                config.early_stopping.patience > 0 || given("early_stopping.metric"));
   check_metric("solver.plateau_metric", config.solver.plateau_metric, known,
                config.solver.schedule == "plateau" || given("solver.plateau_metric"));
-}
-
-void load_initial_weights(Module& model, const InitConfig& init) {
-  if (init.weights.empty()) return;
-  StateDict given;
-  const SafetensorsFile file(init.weights);
-  file.verify();
-  const auto ignored = [&](const std::string& name) {
-    return std::any_of(init.ignore.begin(), init.ignore.end(), [&](const std::string& p) { return matches(p, name); });
-  };
-  constexpr std::string_view ema = "ema.", optimizer = "optimizer.";
-  for (const SafetensorsEntry& entry : file.entries())
-    if (!entry.name.starts_with(optimizer) && !entry.name.starts_with(ema) && !ignored(entry.name))
-      given[entry.name] = file.load(entry.name);
-  for (const SafetensorsEntry& entry : file.entries()) {  // averaged weights are the better ones
-    const std::string name = entry.name.starts_with(ema) ? entry.name.substr(ema.size()) : "";
-    if (!name.empty() && !ignored(name)) given[name] = file.load(entry.name);
-  }
-  for (const auto& [name, own] : model.state_dict())
-    if (!given.contains(name) && ignored(name)) given[name] = own;
-  model.load_state_dict(given, init.weights, false);
 }
 
 }  // namespace glia

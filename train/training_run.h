@@ -43,6 +43,7 @@ struct TrainingParts {
   // The run goes into its folder from here on: what else belongs there is to be written.
   std::function<void()> begun{};
   PicturesHook::Draw pictures{};
+  std::vector<std::string> notes{};  // for the terminal and the log, before the first step
 };
 
 enum class TrainingEnd { finished, stopped_early, interrupted };
@@ -95,9 +96,5 @@ class TrainingRun {
 // UsageError where a metric that the configuration names (eval.metric, checkpoint.save_best, ...) is not among those known; none known:
 // nothing is checked.
 void check_metrics(const Config& config, const std::vector<std::string>& known);
-
-// Copies the weights that [init] asks for into the model: any safetensors file with the model's names. DataError where a tensor
-// of the model is neither in the file nor matched by init.ignore.
-void load_initial_weights(Module& model, const InitConfig& init);
 
 }  // namespace glia

@@ -1,0 +1,57 @@
+#pragma once
+// Files of weights of any framework, read alike: safetensors, PyTorch's .pth and .pt (both containers), detectron2's and Caffe2's
+// .pkl, NumPy's .npy and .npz. The format is recognised by the content, whatever the file is called. Nothing in a file can run, sizes
+// are checked before memory is taken, and tensors are read one by one when they are asked for.
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "data/stored_tensor.h"
+
+namespace glia {
+
+using Scalar = std::variant<bool, int64_t, double, std::string>;
+
+struct Weights {
+  std::string source;                             // the path, for messages
+  std::string format;                             // for people: "PyTorch (zip)", ...
+  std::vector<StoredTensor> tensors;              // sorted by name; names of nested dicts and lists are joined by "/"
+  std::map<std::string, Scalar> scalars;          // numbers and texts beside the tensors, under such names; safetensors' metadata
+  bool match_by_suffix = false;                   // names may lack a prefix of the model's: detectron2's matching_heuristics
+  std::vector<std::shared_ptr<const void>> keep;  // what the tensors' bytes lie in
+
+  const StoredTensor* find(std::string_view name) const;  // null where there is none
+  Tensor load(const StoredTensor& tensor) const { return tensor.tensor(source); }
+};
+
+// DataError (naming the file) for anything damaged, unknown, hostile or out of the format; IoError where it cannot be read.
+Weights read_weights(const std::filesystem::path& path);
+
+// The tensors that are a model's, with the names that it has: of a training checkpoint what stands under "model", "model_state" or
+// "state_dict", without optimizers; of a checkpoint of Glia the averaged weights where there are any. The rest is left out.
+Weights model_weights(const Weights& weights);
+
+// The same view of tensors in memory (copied to the host where they are on a device).
+Weights weights_of(const std::map<std::string, Tensor>& tensors, std::string source);
+
+enum class WeightsFormat {
+  safetensors,
+  torch,   // a zip that torch.load(weights_only=True) reads
+  pickle,  // what detectron2's DetectionCheckpointer reads: {"model": {name: NumPy array}, "__author__": "Glia"}
+  npz      // stored, not deflated
+};
+
+// Through a temporary file; one tensor at a time is in memory. Of the scalars only texts go into safetensors' metadata, none elsewhere.
+// bfloat16, which NumPy lacks, becomes float32 in pickle and npz. DataError for a type that the format cannot hold; IoError.
+void write_weights(const std::filesystem::path& path, const Weights& weights, WeightsFormat format);
+
+// Turns blob names of Caffe2's Detectron (and its ImageNet backbones, MSRA/R-50.pkl) to those of detectron2, and their rows: the
+// background's row of cls_score goes last, those of bbox_pred and the mask logits go. As detectron2's c2_model_loading.py does.
+std::string name_of_caffe2_blob(std::string name);
+void rename_caffe2_blobs(Weights& weights);
+
+}  // namespace glia
