@@ -10,64 +10,11 @@
 #include <cstring>
 #include <optional>
 
+#include "data/pickle_globals.h"
 #include "data/pickle_text.h"
 #include "tensor/error.h"
 
 namespace glia {
-namespace {
-
-struct GlobalName {
-  std::string_view module, name;
-  PickleGlobal global;
-  std::string_view dtype = {};
-};
-constexpr GlobalName table[] = {
-    {"collections", "OrderedDict", PickleGlobal::ordered_dict},
-    {"torch._utils", "_rebuild_tensor_v2", PickleGlobal::rebuild_tensor},
-    {"torch._utils", "_rebuild_tensor", PickleGlobal::rebuild_tensor},
-    {"torch._utils", "_rebuild_parameter", PickleGlobal::rebuild_parameter},
-    {"torch", "Size", PickleGlobal::torch_size},
-    {"torch", "FloatStorage", PickleGlobal::storage, "F32"},
-    {"torch", "DoubleStorage", PickleGlobal::storage, "F64"},
-    {"torch", "HalfStorage", PickleGlobal::storage, "F16"},
-    {"torch", "BFloat16Storage", PickleGlobal::storage, "BF16"},
-    {"torch", "LongStorage", PickleGlobal::storage, "I64"},
-    {"torch", "IntStorage", PickleGlobal::storage, "I32"},
-    {"torch", "ShortStorage", PickleGlobal::storage, "I16"},
-    {"torch", "CharStorage", PickleGlobal::storage, "I8"},
-    {"torch", "ByteStorage", PickleGlobal::storage, "U8"},
-    {"torch", "BoolStorage", PickleGlobal::storage, "BOOL"},
-    {"torch", "UntypedStorage", PickleGlobal::storage, "U8"},
-    {"torch.storage", "UntypedStorage", PickleGlobal::storage, "U8"},
-    {"numpy.core.multiarray", "_reconstruct", PickleGlobal::reconstruct},
-    {"numpy._core.multiarray", "_reconstruct", PickleGlobal::reconstruct},
-    {"numpy.core.numeric", "_frombuffer", PickleGlobal::from_buffer},
-    {"numpy._core.numeric", "_frombuffer", PickleGlobal::from_buffer},
-    {"numpy.core.multiarray", "scalar", PickleGlobal::numpy_scalar},
-    {"numpy._core.multiarray", "scalar", PickleGlobal::numpy_scalar},
-    {"numpy", "ndarray", PickleGlobal::ndarray},
-    {"numpy", "dtype", PickleGlobal::numpy_dtype},
-    {"_codecs", "encode", PickleGlobal::encode},
-    {"__builtin__", "bytes", PickleGlobal::bytes},
-    {"builtins", "bytes", PickleGlobal::bytes},
-};
-
-std::optional<size_t> find_global(std::string_view module, std::string_view name) {
-  const auto found =
-      std::find_if(std::begin(table), std::end(table), [&](const auto& g) { return g.module == module && g.name == name; });
-  if (found == std::end(table)) return std::nullopt;
-  return static_cast<size_t>(found - std::begin(table));
-}
-
-}  // namespace
-
-PickleGlobal global_of(const PickleValue& value) {
-  return value.kind == PickleValue::Kind::global ? table[value.index].global : PickleGlobal::none;
-}
-
-std::string_view storage_dtype_of(const PickleValue& value) {
-  return value.kind == PickleValue::Kind::global ? table[value.index].dtype : std::string_view();
-}
 
 // Reads opcodes until STOP. Every step either consumes bytes of the file or ends.
 class PickleMachine {
@@ -403,7 +350,7 @@ bool PickleMachine::refused(uint8_t op) {
     case 0x92: {  // NEWOBJ_EX
       // The class is below the arguments; whatever it is, it is no type that is made in this way.
       const auto named = std::find_if(stack_.rbegin(), stack_.rend(), [](const auto& v) { return v.kind == Kind::global; });
-      if (named != stack_.rend()) fail_name(table[named->index].module, table[named->index].name);
+      if (named != stack_.rend()) fail_name(pickle_global(named->index).module, pickle_global(named->index).name);
       fail("it makes an object of something that is no class");
     }
     case 0x82:
@@ -458,7 +405,7 @@ void PickleMachine::reduce(const PickleValue& callee, const PickleValue& argumen
   if (callee.kind != Kind::global) fail("it calls something that is no function");
   if (!out_.is(arguments, PickleNode::Kind::tuple)) fail("arguments that are no tuple");
   const std::vector<PickleValue>& items = out_.node(arguments).items;
-  const GlobalName& named = table[callee.index];
+  const GlobalName& named = pickle_global(callee.index);
   switch (named.global) {
     case PickleGlobal::ordered_dict: return reduce_ordered_dict(items);
     case PickleGlobal::bytes:
