@@ -154,6 +154,8 @@ Weights read_weights(const std::filesystem::path& path) {
     read_zip(bytes, weights);
   } else if (looks_like_safetensors(bytes)) {
     read_safetensors(bytes, weights);
+  } else if (text.starts_with("\x89HDF\r\n\x1a\n")) {
+    throw DataError("{}: an HDF5 file (Keras' .h5), which is not read", path.string());
   } else if (text.size() > 262 && text.substr(257, 5) == "ustar") {
     throw DataError("{}: PyTorch's oldest format (a tar archive) is not read; load and save it again with PyTorch",
                     path.string());

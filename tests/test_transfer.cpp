@@ -130,7 +130,8 @@ TEST_CASE("transfer: the longest ending of a name, where a file asks for it") {
   CHECK(same_bits(outer.state_dict().at("other.first.weight"), b));
   CHECK_THROWS_WITH_AS(transfer(outer, with({{"first.weight", a}}, true)), doctest::Contains("fits two tensors of the model"),
                        DataError);
-  CHECK_THROWS_AS(transfer(outer, with({{"first.weight", a}})), DataError);  // a file whose names are whole
+  // A file whose names are whole.
+  CHECK_THROWS_WITH_AS(transfer(outer, with({{"first.weight", a}})), doctest::Contains("none of its 1 tensors fits"), DataError);
 }
 
 TEST_CASE("transfer: a Caffe2 backbone finds its place in Mask R-CNN") {
@@ -199,6 +200,10 @@ TEST_CASE("names: a Mask R-CNN's weights to torchvision and back, both models, t
   agnostic.roi_heads.cls_agnostic_bbox_reg = true;
   CHECK_THROWS_WITH_AS(to_torchvision(MaskRcnn(agnostic).state_dict()), doctest::Contains("4 rows for 2 classes"), DataError);
   CHECK_THROWS_AS(to_torchvision({{"a", Tensor::zeros({1})}}), DataError);
+  StateDict one_mask = MaskRcnn(small(2)).state_dict();
+  one_mask["roi_heads.mask_head.predictor.bias"] = Tensor::zeros({1});
+  CHECK_THROWS_WITH_AS(to_torchvision(one_mask), doctest::Contains("mask_head.predictor.bias has 1 rows for 2 classes"),
+                       DataError);
 }
 
 TEST_CASE("names: torchvision's ResNet is a backbone") {

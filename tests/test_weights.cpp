@@ -91,6 +91,18 @@ TEST_CASE("weights: formats are told by content") {
   CHECK_FALSE(read_weights(sample("state_zip.pth")).match_by_suffix);
 }
 
+TEST_CASE("weights: a PyTorch archive whose members are deflated") {
+  const TemporaryFolder folder;
+  const ZipFile stored(sample("state_zip.pth"));
+  ZipWriter deflated(folder / "w.pth");
+  for (const ZipEntry& e : stored.entries()) {
+    const std::vector<std::byte> bytes = stored.read(e);
+    deflated.add(e.name, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, true);
+  }
+  deflated.commit();
+  check_same_tensors(read_weights(folder / "w.pth"), read_weights(sample("state_zip.pth")));
+}
+
 TEST_CASE("weights: every writer's file reads back to the bit") {
   const TemporaryFolder folder;
   const Weights all = read_weights(sample("mixed.safetensors"));
