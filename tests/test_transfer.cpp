@@ -206,6 +206,27 @@ TEST_CASE("names: a Mask R-CNN's weights to torchvision and back, both models, t
                        DataError);
 }
 
+TEST_CASE("transfer: a network's weights through every format come back to the bit, those of torchvision's names too") {
+  const TemporaryFolder folder;
+  MaskRcnn net(small(3));
+  net.initialize(11);
+  const StateDict own = net.state_dict();
+  for (const WeightsFormat format :
+       {WeightsFormat::safetensors, WeightsFormat::torch, WeightsFormat::pickle, WeightsFormat::npz}) {
+    for (const bool torchvision : {false, true}) {
+      CAPTURE(int(format));
+      CAPTURE(torchvision);
+      write_weights(folder / "w", weights_of(torchvision ? to_torchvision(own) : own, "memory"), format);
+      MaskRcnn other(small(3));
+      other.initialize(12);
+      const TransferReport report = transfer(other, with_own_names(model_weights(read_weights(folder / "w"))));
+      CHECK(report.matched.size() == own.size());
+      CHECK(report.unused.empty());
+      for (const auto& [name, tensor] : other.state_dict()) REQUIRE(same_bits(tensor, own.at(name)));
+    }
+  }
+}
+
 TEST_CASE("names: torchvision's ResNet is a backbone") {
   const Tensor t = Tensor::zeros({1});
   const Weights own = with_own_names(with({{"conv1.weight", t},
