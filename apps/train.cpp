@@ -133,6 +133,10 @@ void keep_annotations(const std::filesystem::path& folder, const TrainingData& d
   }
 }
 
+TransferReport take_initial_weights(Module& module, const InitConfig& init) {
+  return transfer_weights(module, with_own_names(model_weights(read_weights(init.weights))), init);
+}
+
 // --explain: some steps on the data's first batches, and what each layer of them cost. Nothing is written.
 int explain(const Options& options, Config config, Device device) {
   constexpr int steps = 3;
@@ -144,7 +148,7 @@ int explain(const Options& options, Config config, Device device) {
   const auto segmenter = make_segmenter(config);
   Module& module = segmenter->module();
   module.initialize(static_cast<uint64_t>(config.run.seed));
-  load_initial_weights(module, config.init);
+  if (!config.init.weights.empty()) take_initial_weights(module, config.init);
   module.to(device);
   Loader loader = make_training_loader(config, data.train, *segmenter);
   Optimizer optimizer(trainer_options(config, steps).optimizer, module.parameters());
@@ -197,10 +201,8 @@ int run(const Options& options) {
   const auto segmenter = make_segmenter(training.config());
   segmenter->module().initialize(static_cast<uint64_t>(config.run.seed));
   std::vector<std::string> notes;
-  if (!config.init.weights.empty() && !training.resuming()) {
-    const Weights weights = model_weights(read_weights(config.init.weights));
-    notes.push_back(transfer_weights(segmenter->module(), with_own_names(weights), config.init).table());
-  }
+  if (!config.init.weights.empty() && !training.resuming())
+    notes.push_back(take_initial_weights(segmenter->module(), config.init).table());
   segmenter->module().to(device);
   Loader loader = make_training_loader(training.config(), data.train, *segmenter);
   TrainingParts parts{.model = segmenter->module(),
