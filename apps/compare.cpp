@@ -13,6 +13,7 @@
 #include "apps/compare_report.h"
 #include "apps/segmentation.h"
 #include "data/atomic_file.h"
+#include "nn/init.h"
 #include "train/progress.h"
 #include "train/signals.h"
 
@@ -73,7 +74,7 @@ class Comparison {
     for (size_t i = 0; i < entries_.size() && !stop_requested(); ++i) {
       current_ = i;
       const fs::path folder = out_ / entries_[i].name;
-      std::optional<ComparedRecipe> row = read_compared(folder / "figures.json");
+      std::optional<ComparedRecipe> row = read_compared(folder / "figures.json", settings_of(entries_[i]));
       if (row) progress_.line(fmt::format("{}: done before", row->name));
       if (!row) row = compare_one(entries_[i], folder);
       if (!row) break;  // interrupted
@@ -99,6 +100,8 @@ class Comparison {
 
  private:
   int64_t seconds(size_t recipes) const { return static_cast<int64_t>(std::ceil(double(recipes) * budget_)); }
+
+  static uint64_t settings_of(const Entry& entry) { return fnv1a(to_toml(entry.config)); }
 
   std::string title() const {
     return fmt::format("{} validation images of {}, {} of training each", truth_.samples.size(), options_.data,
@@ -192,6 +195,7 @@ class Comparison {
 
     ComparedRecipe row;
     row.name = entry.name;
+    row.settings = settings_of(entry);
     const std::vector<std::string> plan = plan_of_training(entry.config.solver, step_seconds, budget_, row.planned_steps);
     const ChildResult training = child(train_words(entry, run, plan), log, budget_, [&] {
       const std::vector<LoggedStep> last = last_steps(run, 1);

@@ -46,6 +46,8 @@ void write_compared(const std::filesystem::path& file, const ComparedRecipe& rec
   json.StartObject();
   json.Key("name");
   json.String(recipe.name.c_str());
+  json.Key("settings");
+  json.Uint64(recipe.settings);
   for (const Figure& f : figures) {
     json.Key(f.name);
     json.Double(recipe.*f.value);
@@ -58,7 +60,7 @@ void write_compared(const std::filesystem::path& file, const ComparedRecipe& rec
   write_file(file, std::string(buffer.GetString()) + "\n");
 }
 
-std::optional<ComparedRecipe> read_compared(const std::filesystem::path& file) {
+std::optional<ComparedRecipe> read_compared(const std::filesystem::path& file, uint64_t settings) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(file, ignored)) return std::nullopt;
   rapidjson::Document json;
@@ -67,8 +69,11 @@ std::optional<ComparedRecipe> read_compared(const std::filesystem::path& file) {
   if (json.HasParseError() || !json.IsObject() || !json.HasMember("name") || !json["name"].IsString() || !number("steps") ||
       !number("planned_steps"))
     return std::nullopt;
+  if (!json.HasMember("settings") || !json["settings"].IsUint64() || json["settings"].GetUint64() != settings)
+    return std::nullopt;
   ComparedRecipe recipe;
   recipe.name = json["name"].GetString();
+  recipe.settings = settings;
   for (const Figure& f : figures) {
     if (!number(f.name)) return std::nullopt;
     recipe.*f.value = json[f.name].GetDouble();

@@ -12,7 +12,8 @@ namespace glia {
 
 struct ComparedRecipe {
   std::string name;
-  std::string failure;  // why there are no figures; empty where there are
+  uint64_t settings = 0;  // a hash of the recipe's settings, which may change between two calls
+  std::string failure;    // why there are no figures; empty where there are
   double map_iou = 0, ap = 0, ap50 = 0, f1_at_50 = 0, dice = 0;
   double train_seconds = 0;  // of the process: reading, evaluations and start-up included
   int64_t steps = 0, planned_steps = 0;
@@ -23,7 +24,8 @@ struct ComparedRecipe {
 
 // Of one recipe, kept in its folder: a comparison that goes on reads it again.
 void write_compared(const std::filesystem::path& file, const ComparedRecipe& recipe);
-std::optional<ComparedRecipe> read_compared(const std::filesystem::path& file);  // nothing where it is not there or not whole
+// Nothing where it is not there, not whole, or of other settings.
+std::optional<ComparedRecipe> read_compared(const std::filesystem::path& file, uint64_t settings);
 
 std::string compare_markdown(const std::vector<ComparedRecipe>& recipes, const std::string& title);
 std::string compare_csv(const std::vector<ComparedRecipe>& recipes);

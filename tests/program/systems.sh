@@ -89,6 +89,10 @@ holds "$(grep -o '"train_seconds":[0-9.]*' compared/slow/figures.json | cut -d: 
 if cmp -s compared/quick/run/annotation_val.json compared/slow/run/annotation_val.json; then pass; else fail "the recipes had other splits"; fi
 expect 5 "failed with exit code 5" compare --recipes quick.toml,wild.toml
 grep -q '^| `wild` | timing a few steps failed with exit code 5: ' compared/compare.md && pass || fail "compare.md does not say why a recipe failed"
+sed -i 's/max_iterations = 6/max_iterations = 7/' quick.toml
+expect 0 "| \`quick\` | " compare --recipes quick.toml
+if grep -q 'done before' out.txt; then fail "a recipe that changed was not trained again"; else pass; fi
+grep -q '"steps":7' compared/quick/figures.json && pass || fail "the recipe's new number of steps was not taken"
 expect 2 "holds another comparison" "$GLIA" compare --data cells --recipes quick.toml --budget 7s --out compared
 mkdir mine && touch mine/notes
 expect 2 "holds no comparison" "$GLIA" compare --data cells --recipes quick.toml --out mine
