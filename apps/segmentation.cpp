@@ -163,6 +163,12 @@ TrainedSystem load_system(const std::filesystem::path& file, const std::vector<s
   std::error_code ignored;
   if (std::filesystem::is_directory(file, ignored))
     throw UsageError("{0}: a folder, want a checkpoint; of a run: {0}/checkpoints/best.safetensors", file.string());
+  const std::string ending = file.extension().string();
+  if (ending == ".pth" || ending == ".pt" || ending == ".pkl" || ending == ".npz")
+    throw DataError(
+        "{0}: weights alone, which do not say which network they belong to; make a checkpoint of them: glia convert {0} "
+        "weights.safetensors --recipe RECIPE",
+        file.string());
   const Checkpoint checkpoint = read_checkpoint(file);
   TrainedSystem system;
   read_toml(system.config, checkpoint.config, file.string());

@@ -49,6 +49,7 @@ expect 0 "matched" "$GLIA" convert first.pth made.safetensors --recipe unet --se
 expect 0 "" "$GLIA" predict made.safetensors --images cells --out made --write labels
 expect 0 "" "$GLIA" predict first/checkpoints/last.safetensors --images cells --out own --write labels
 [ "$(cd made && hash_of labels)" = "$(cd own && hash_of labels)" ] && pass || fail "the converted checkpoint predicts something else"
+expect 3 "glia convert first.pth weights.safetensors --recipe" "$GLIA" predict first.pth --images cells --out x
 expect 3 "would stay random" "$GLIA" convert border/checkpoints/last.safetensors x.safetensors --recipe unet_border "${BORDER[@]}" "${BINARY[@]}"
 expect 3 "would stay random" "$GLIA" convert "$SAMPLES/c2_R-50_tiny.pkl" x.safetensors --recipe mask_rcnn_r50_fpn --set backbone.stem_channels=4 --set backbone.res2_channels=8 --set backbone.width_per_group=4
 expect 2 "ends in .safetensors" "$GLIA" convert first.pth x.pth --recipe unet
