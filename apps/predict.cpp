@@ -10,6 +10,7 @@
 #include "apps/segmentation.h"
 #include "autograd/tape.h"
 #include "data/atomic_file.h"
+#include "data/cellpose_seg.h"
 #include "data/coco_json.h"
 #include "data/contours.h"
 #include "data/draw.h"
@@ -35,7 +36,7 @@ struct Options {
   std::string kinds = "labels,overlay,coco";
 };
 
-const std::vector<std::string> all_kinds{"labels", "overlay", "coco", "submission", "cells", "rois", "geojson"};
+const std::vector<std::string> all_kinds{"labels", "overlay", "coco", "submission", "cells", "rois", "geojson", "seg"};
 
 class Kinds {
  public:
@@ -81,6 +82,10 @@ void write_image_files(const Kinds& kinds, const fs::path& out, const Sample& sa
   if (kinds.has("labels")) write_label_map(place("labels"), labels_of_instances(sample.instances, sample.height, sample.width));
   if (kinds.has("overlay")) write_png(place("overlay").string() + ".png", overlay(image, sample.instances));
   if (kinds.has("rois")) write_roi_set(place("rois").string() + ".zip", rois_of(sample));
+  if (kinds.has("seg"))
+    write_cellpose_seg(
+        place("seg").string() + "_seg.npy",
+        {.labels = labels_of_instances(sample.instances, sample.height, sample.width), .image = sample.file.filename().string()});
   if (kinds.has("geojson")) write_geojson(place("geojson").string() + ".geojson", sample, categories);
 }
 
@@ -224,8 +229,9 @@ Command predict_command() {
                 a.option("--images", &options->images, "images, folders of images, or data sets");
                 a.option("--image-folder", &options->data.images, "where the images of a COCO file are, if not beside it");
                 a.option("--out", &options->out, "the folder to write to", true);
-                a.option("--write", &options->kinds,
-                         "some of labels, overlay, coco, submission, cells, rois, geojson, with commas");
+                a.option(
+                    "--write", &options->kinds,
+                    "some of labels, overlay, coco, submission, cells, rois, geojson, seg (Cellpose's _seg.npy), with commas");
                 a.option("--settings", &options->settings_file, "a file of settings, such as glia evaluate --tune writes");
                 a.repeated("--set", &options->settings, "KEY=VALUE, such as model.threshold=0.4 or eval.score_threshold=0.3");
                 options->data.declare(a, false);

@@ -224,7 +224,10 @@ Loader make_training_loader(const Config& config, const Dataset& dataset, const 
   options.keep_examples = false;
   options.prepare = [&segmenter](std::span<const Example> examples) { return segmenter.collate(examples); };
   const auto count = static_cast<int64_t>(dataset.samples.size()), size = count * config.data.repeat;
-  if (segmenter.takes_instances()) {
+  options.augmenter = segmenter.augmenter();
+  if (options.augmenter) {
+    options.endless = true;  // batches are whole, as Cellpose's draws of images are
+  } else if (segmenter.takes_instances()) {
     options.endless = true;
     options.detection = detection_options(config);
     if (config.input.aspect_ratio_grouping) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "apps/segmentation.h"
+#include "models/cellpose_segmenter.h"
 #include "models/mask_rcnn_segmenter.h"
 #include "models/unet_segmenter.h"
 
@@ -172,9 +173,33 @@ MaskRcnnSegmenterOptions mask_rcnn_options(const Config& config) {
   return options;
 }
 
+CellposeSegmenterOptions cellpose_options(const Config& config) {
+  const CellposeConfig& c = config.cellpose;
+  CellposeSegmenterOptions options;
+  options.network.base_channels = c.base_channels;
+  options.channel = c.chan;
+  options.nucleus_channel = c.chan2;
+  options.normalization = {.percentiles = array_of<2>(c.norm_percentile), .invert = c.invert, .block = c.tile_norm};
+  if (!c.low_high.empty()) options.normalization.low_high = array_of<2>(c.low_high);
+  options.diam_mean = c.diam_mean;
+  options.diameter = c.diameter;
+  options.augment = {.crop = {c.crop.height, c.crop.width}, .scale_range = c.scale_range};
+  options.tiling = {.tile = c.tile, .overlap = c.tile_overlap, .augment = c.augment, .batch_size = c.tile_batch};
+  options.resample = c.resample;
+  options.dynamics = {.steps = c.niter,
+                      .interpolate = c.interpolate,
+                      .cell_threshold = c.cellprob_threshold,
+                      .flow_threshold = c.flow_threshold,
+                      .max_size_fraction = c.max_size_fraction,
+                      .min_size = c.min_size};
+  for (const auto& [name, weight] : config.loss.terms) (name == "flow" ? options.flow_weight : options.cell_weight) = weight;
+  return options;
+}
+
 }  // namespace
 
 std::unique_ptr<Segmenter> make_segmenter(const Config& config) {
+  if (system_of(config) == "cellpose") return make_cellpose_segmenter(cellpose_options(config));
   if (system_of(config) == "mask_rcnn") return make_mask_rcnn_segmenter(mask_rcnn_options(config));
   return make_unet_segmenter(unet_options(config));
 }

@@ -114,6 +114,23 @@ void prepare_for_detection(const Config& config, TrainingData& data, const std::
     fmt::print(stderr, "note: {} images without an instance are left out of the training (input.filter_empty)\n", dropped);
 }
 
+// No image with so few cells that they say little of how large cells are.
+void prepare_for_cellpose(const Config& config, TrainingData& data, bool quiet) {
+  const size_t before = data.train.samples.size();
+  const auto few = [&](const Sample& sample) {
+    return std::count_if(sample.instances.begin(), sample.instances.end(), [](const Instance& i) { return !i.crowd; }) <
+           config.cellpose.min_train_masks;
+  };
+  std::erase_if(data.train.samples, few);
+  const size_t left = data.train.samples.size();
+  if (left == 0)
+    throw DataError("not one of {} images to train on has {} cells (cellpose.min_train_masks)", before,
+                    config.cellpose.min_train_masks);
+  if (left < before && !quiet)
+    fmt::print(stderr, "note: {} images with fewer than {} cells are left out of the training (cellpose.min_train_masks)\n",
+               before - left, config.cellpose.min_train_masks);
+}
+
 // In the run's folder. A resumed run that finds others there is told so: its data have changed.
 void keep_annotations(const std::filesystem::path& folder, const TrainingData& data) {
   for (const auto& [name, dataset] :
@@ -145,10 +162,12 @@ int explain(const Options& options, Config config, Device device) {
     set_classes(config, training_classes(config, data.train));
     prepare_for_detection(config, data, options.data, options.common.quiet);
   }
+  if (system_of(config) == "cellpose") prepare_for_cellpose(config, data, options.common.quiet);
   const auto segmenter = make_segmenter(config);
   Module& module = segmenter->module();
   module.initialize(static_cast<uint64_t>(config.run.seed));
   if (!config.init.weights.empty()) take_initial_weights(module, config.init);
+  segmenter->study(data.train);
   module.to(device);
   Loader loader = make_training_loader(config, data.train, *segmenter);
   Optimizer optimizer(trainer_options(config, steps).optimizer, module.parameters());
@@ -188,6 +207,7 @@ int run(const Options& options) {
     training.set_classes(training_classes(training.config(), data.train));
     prepare_for_detection(training.config(), data, options.data, options.common.quiet);
   }
+  if (system_of(config) == "cellpose") prepare_for_cellpose(config, data, options.common.quiet);
   const bool validates = !data.validation.samples.empty();
   if (!validates)
     fmt::print(stderr, "warning: training without validation: there is no image for it; the last weights are kept\n");
@@ -203,6 +223,7 @@ int run(const Options& options) {
   std::vector<std::string> notes;
   if (!config.init.weights.empty() && !training.resuming())
     notes.push_back(take_initial_weights(segmenter->module(), config.init).table());
+  segmenter->study(data.train);
   segmenter->module().to(device);
   Loader loader = make_training_loader(training.config(), data.train, *segmenter);
   TrainingParts parts{.model = segmenter->module(),

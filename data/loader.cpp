@@ -165,6 +165,10 @@ class Loader::Impl {
     const auto [epoch, index] = drawn;
     Example example = loaded(index);
     example.index = index;
+    if (options_.augmenter) {
+      options_.augmenter(example, options_.seed, epoch, index);
+      return example;
+    }
     if (options_.detection) {
       augment_detection(example.image, example.instances, *options_.detection, options_.seed, epoch, index);
       return example;

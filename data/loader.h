@@ -38,6 +38,9 @@ struct Batch {
   double wait = 0;  // seconds that next() waited for it
 };
 
+// An augmentation of a system's own: a pure function of its arguments, called on workers.
+using Augmenter = std::function<void(Example& example, uint64_t seed, int64_t epoch, int64_t index)>;
+
 struct LoaderOptions {
   int64_t batch_size = 1;
   uint64_t seed = 0;
@@ -58,6 +61,7 @@ struct LoaderOptions {
   std::vector<uint8_t> groups{};
   AugmentOptions augment;
   std::optional<DetectionAugment> detection{};  // applied to image and instances, instead of `augment`
+  Augmenter augmenter{};                        // applied instead of either
   // Makes a batch's tensors (normalisation, targets, stacking). Called on a worker, by several at a time.
   std::function<std::vector<Tensor>(std::span<const Example>)> prepare{};
   bool keep_examples = true;  // false: the batch carries ids and indices, but neither images nor label maps nor instances

@@ -40,6 +40,9 @@ class Segmenter {
   // Input images (H, W, C) of any type that readers give, label maps (H, W) int32 or absent. Thread-safe.
   virtual Example fit(const Example& example) const = 0;
   virtual std::array<int64_t, 2> crop() const { return {0, 0}; }  // of label maps: the random window of training; 0, 0: none
+  virtual Augmenter augmenter() const { return {}; }              // instead of the loader's own augmentation, where there is one
+  // What the system takes from its training data before it starts (Cellpose: how large cells are).
+  virtual void study(const Dataset&) {}
   virtual std::vector<Tensor> collate(std::span<const Example> examples) const = 0;
 
   virtual void infer(

@@ -36,8 +36,10 @@ double one_cycle(const Schedule& s, int64_t step, double start, double top, doub
 
 double cellpose(const Schedule& s, int64_t step) {
   constexpr int64_t ramp = 10, halvings = 10;
-  const int64_t plateau = s.total > 300 ? 10 : s.total > 100 ? 5 : 0;
-  const int64_t falling = s.total - halvings * plateau;
+  const int64_t unit = std::max<int64_t>(1, s.period), total = (s.total + unit - 1) / unit;
+  step /= unit;
+  const int64_t plateau = total > 300 ? 10 : total > 100 ? 5 : 0;
+  const int64_t falling = total - halvings * plateau;
   if (plateau > 0 && step >= falling) {
     const double before = falling - 1 < ramp ? s.lr * double(falling - 1) / (ramp - 1) : s.lr;
     return before * std::pow(0.5, double((step - falling) / plateau + 1));

@@ -20,7 +20,8 @@ namespace glia {
 //   one_cycle        max_lr / div -> max_lr in the first warm_fraction of T, then -> max_lr / div / final_div; cosine or linear
 //   anneal;
 //                    momentum the other way round (Smith and Topin; PyTorch's OneCycleLR)
-//   cellpose         linear from 0 over 10 steps, constant, and at the end ten halvings of 10 (T > 300) or 5 (T > 100) steps
+//   cellpose         linear from 0 over 10 steps, constant, and at the end ten halvings of 10 (T > 300) or 5 (T > 100) steps; `period`
+//                    steps (0: 1) count as one here: Cellpose counts epochs
 //   warmup_cosine, warmup_multistep   detectron2's of today: the warm-up is a line from warmup_factor lr to the schedule's value
 //   at
 //                    warmup_steps. lr falls to `end`

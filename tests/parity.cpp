@@ -48,6 +48,8 @@ Tensor ParityCase::load(const std::string& key, const Axes& axes) const {
   return axes.empty() ? t : permuted(t, axes);
 }
 
+Tensor ParityCase::load_of(const std::string& other, const std::string& key) const { return file_.load(other + "/" + key); }
+
 Tensor ParityCase::grad_input(const std::string& name, const Axes& axes) const {
   Tensor t = input(name, axes);
   if (t && has("gin/" + name)) require_grad(t);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "train/config_cellpose.h"
 #include "train/config_mask_rcnn.h"
 
 namespace glia {
@@ -178,6 +179,7 @@ struct Config {
   BackboneConfig backbone;
   RpnConfig rpn;
   RoiHeadsConfig roi_heads;
+  CellposeConfig cellpose;
   DataConfig data;
   AugmentConfig augment;
   SolverConfig solver;
@@ -206,7 +208,7 @@ void check_config(const Config& config);  // what concerns several keys at once;
 // The names of the classes, and their number where the configuration leaves it to the data.
 void set_classes(Config& config, const std::vector<std::string>& names);
 
-// The family of systems that the model belongs to, "unet" or "mask_rcnn": keys may be of one of them alone.
+// The family of systems that the model belongs to, "unet", "mask_rcnn" or "cellpose": keys may be of one of them alone.
 std::string_view system_of(const Config& config);
 
 // A valid recipe that gives every key of the model's system. `explain` adds the origin and the key's help as comments: --print-config.

@@ -137,6 +137,29 @@ void check_weights(const Config& c) {
       fail(c, "loss.weights", fmt::format("\"{}\" is no weight of pixels; there are border, contour, curvature", name));
 }
 
+void check_cellpose(const Config& c) {
+  const CellposeConfig& o = c.cellpose;
+  want_count(c, "cellpose.norm_percentile", o.norm_percentile, 2, "");
+  if (o.norm_percentile[0] >= o.norm_percentile[1]) fail(c, "cellpose.norm_percentile", "want the smaller first");
+  if (!o.low_high.empty()) {
+    want_count(c, "cellpose.low_high", o.low_high, 2, ", or none");
+    if (o.low_high[0] >= o.low_high[1]) fail(c, "cellpose.low_high", "want the smaller first");
+  }
+  if (o.crop.height % 8 || o.crop.width % 8)
+    fail(c, "cellpose.crop", "sides must be multiples of 8: the network pools three times by 2");
+  if (o.tile % 16) fail(c, "cellpose.tile", "want a multiple of 16");
+  if (o.chan2 > 0 && o.chan == 0) fail(c, "cellpose.chan2", "nuclei need cellpose.chan too: 0 is the mean of all channels");
+  if (c.data.normalize != "unit")
+    fail(c, "data.normalize", "cellpose has cellpose.norm_percentile and cellpose.low_high instead");
+  const AugmentConfig& a = c.augment;
+  if (a.hflip || a.vflip || a.transpose || a.brightness != 0 || a.contrast != 0)
+    throw UsageError(
+        "[augment]: cellpose flips, rotates and scales by a rule of its own (cellpose.scale_range); leave this section out");
+  for (const auto& [name, weight] : c.loss.terms)
+    if (name != "flow" && name != "cell")
+      fail(c, "loss.terms", fmt::format("\"{}\" is no loss of cellpose; there are flow, cell", name));
+}
+
 void check_solver(const Config& c) {
   if (c.data.val_fraction >= 1) fail(c, "data.val_fraction", "nothing would be left to train on; want at least 0 and below 1");
   if (c.solver.lr == 0) fail(c, "solver.lr", "nothing would be learned; want more than 0");
@@ -169,6 +192,7 @@ void check_config(const Config& c) {
   check_systems(c);
   if (system_of(c) == "unet") check_unet(c);
   if (system_of(c) == "mask_rcnn") check_mask_rcnn(c);
+  if (system_of(c) == "cellpose") check_cellpose(c);
   check_weights(c);
   check_solver(c);
 }

@@ -13,7 +13,8 @@ void add_model(std::vector<ConfigKey>& keys) {
   keys.insert(
       keys.end(),
       {row("model.name", s, &M::name,
-           one_of({"unet_original", "unet_keras", "unet_dsb", "unet_milesial", "unet_plus_plus", "mask_rcnn"}), "the network"),
+           one_of({"unet_original", "unet_keras", "unet_dsb", "unet_milesial", "unet_plus_plus", "mask_rcnn", "cellpose"}),
+           "the network"),
        of_unet(row("model.base_channels", s, &M::base_channels, between(1, 4096),
                    "channels of the first level; each deeper one doubles")),
        of_unet(row("model.depth", s, &M::depth, between(1, 8), "number of poolings; image sides must be divisible by 2^depth")),
@@ -130,7 +131,8 @@ void add_solver(std::vector<ConfigKey>& keys) {
        row("solver.milestones", s, &S::milestones, between(1, big), "multistep: steps at which lr is multiplied by gamma"),
        row("solver.gamma", s, &S::gamma, between(0, 1), "factor of step, multistep, exponential and plateau"),
        row("solver.step_size", s, &S::step_size, between(0, big), "schedule step: steps between falls"),
-       row("solver.period", s, &S::period, between(0, big), "schedule cosine_restarts: steps of a cycle"),
+       row("solver.period", s, &S::period, between(0, big),
+           "cosine_restarts: steps of a cycle; cellpose: steps that it counts as one, 0: an epoch"),
        row("solver.power", s, &S::power, between(0, 100), "exponent of poly"),
        row("solver.final_lr", s, &S::final_lr, between(0, 1e6), "where the cosines end"),
        row("solver.plateau_metric", s, &S::plateau_metric, any, "plateau: validation metric that must improve"),
@@ -249,6 +251,7 @@ const std::vector<ConfigKey>& config_keys() {
     std::vector<ConfigKey> k;
     add_model(k);
     add_mask_rcnn_keys(k);
+    add_cellpose_keys(k);
     add_data(k);
     add_augment(k);
     add_solver(k);

@@ -32,6 +32,7 @@ bool applies(const ConfigKey& key, const Config& config);  // whether the config
 
 const std::vector<ConfigKey>& config_keys();
 void add_mask_rcnn_keys(std::vector<ConfigKey>& keys);    // the sections of config_mask_rcnn.h
+void add_cellpose_keys(std::vector<ConfigKey>& keys);     // the section of config_cellpose.h
 const ConfigKey* find_config_key(std::string_view name);  // null when there is none
 
 // ---- rows of the table -------------------------------------------------------------------------------------------------

@@ -10,25 +10,25 @@
 namespace glia {
 namespace {
 
-bool matches(const Overlaps& o, const Overlaps::Pair& pair, int percent) {
+bool matches(const Overlaps& o, const Overlaps::Pair& pair, int percent, bool or_equal = false) {
   const int64_t united = o.truth_areas[size_t(pair.truth)] + o.prediction_areas[size_t(pair.prediction)] - pair.intersection;
-  return 100 * pair.intersection > percent * united;
+  return 100 * pair.intersection + (or_equal ? 1 : 0) > percent * united;
 }
 
 // Maximum bipartite matching by augmenting paths. Above IoU .5 and without overlaps on either side every mask has at most one
 // candidate, and nothing is ever augmented.
 class Matcher {
  public:
-  Matcher(const Overlaps& o, int percent) : first_(o.prediction_areas.size() + 1) {
+  Matcher(const Overlaps& o, int percent, bool or_equal = false) : first_(o.prediction_areas.size() + 1) {
     result_.prediction_of.assign(o.truth_areas.size(), -1);
     result_.truth_of.assign(o.prediction_areas.size(), -1);
     // The candidates of each prediction, one list after the other: counted, then filled from the back.
     for (const Overlaps::Pair& p : o.pairs)
-      if (matches(o, p, percent)) ++first_[size_t(p.prediction)];
+      if (matches(o, p, percent, or_equal)) ++first_[size_t(p.prediction)];
     std::partial_sum(first_.begin(), first_.end(), first_.begin());
     truths_.resize(size_t(first_.back()));
     for (size_t i = o.pairs.size(); i-- > 0;)
-      if (matches(o, o.pairs[i], percent)) truths_[size_t(--first_[size_t(o.pairs[i].prediction)])] = o.pairs[i].truth;
+      if (matches(o, o.pairs[i], percent, or_equal)) truths_[size_t(--first_[size_t(o.pairs[i].prediction)])] = o.pairs[i].truth;
     visited_.assign(o.truth_areas.size(), -1);
     for (size_t p = 0; p + 1 < first_.size(); ++p)
       if (first_[p] < first_[p + 1]) augment(int32_t(p), int32_t(p));
@@ -188,8 +188,8 @@ Matching match_instances(std::span<const Instance> truth, std::span<const Instan
   return result;
 }
 
-MatchCounts match_counts(const Overlaps& o, int percent) {
-  const Matching m = match(o, percent);
+MatchCounts match_counts(const Overlaps& o, int percent, bool or_equal) {
+  const Matching m = Matcher(o, percent, or_equal).result();
   const auto tp = int64_t(std::count_if(m.truth_of.begin(), m.truth_of.end(), [](int32_t t) { return t >= 0; }));
   return {tp, int64_t(m.truth_of.size()) - tp, int64_t(m.prediction_of.size()) - tp};
 }

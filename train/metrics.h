@@ -47,7 +47,8 @@ struct KaggleScore {
 };
 KaggleScore kaggle_score(const Overlaps& overlaps);
 KaggleScore kaggle_score(const Tensor& truth, const Tensor& prediction);  // label maps
-MatchCounts match_counts(const Overlaps& overlaps, int percent);          // strict, at one threshold
+// strict, at one threshold; or_equal: IoU >= t, as Cellpose's and StarDist's average precision (which is precision()).
+MatchCounts match_counts(const Overlaps& overlaps, int percent, bool or_equal = false);
 
 // What becomes of each mask at one threshold: for pictures.
 struct Matching {

@@ -272,7 +272,9 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   const int64_t by_steps = config_.solver.max_iterations > 0 ? config_.solver.max_iterations : unlimited;
   const int64_t total = std::min(by_epochs, by_steps);
 
-  Trainer trainer(parts.model, parts.losses, parts.loader, trainer_options(config_, total));
+  TrainerOptions options = trainer_options(config_, total);
+  if (options.schedule.kind == "cellpose" && options.schedule.period == 0) options.schedule.period = per_epoch;
+  Trainer trainer(parts.model, parts.losses, parts.loader, options);
   RunContext context{
       .config = config_, .trainer = trainer, .progress = progress_, .folder = options_.folder, .total_steps = total};
   context.say = [this](const std::string& text) { say(text); };

@@ -23,7 +23,7 @@ expect 0 "" "$GLIA" train unet --data cells --out run "${SMALL[@]}" --resume aut
 if [ "$(wc -l <run/metrics.jsonl)" = 36 ]; then pass; else fail "after resuming metrics.jsonl has $(wc -l <run/metrics.jsonl) lines"; fi
 
 expect 0 "" "$GLIA" predict run/checkpoints/best.safetensors --images cells --out found \
-  --write labels,overlay,coco,submission,cells,rois,geojson
+  --write labels,overlay,coco,submission,cells,rois,geojson,seg
 expect 2 "name another folder" "$GLIA" predict run/checkpoints/best.safetensors --images cells --out cells
 file found/submission.csv found/predictions.json found/cells.csv
 expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found --json scores.json
