@@ -78,19 +78,15 @@ int64_t moved_on(const Tensor& before, const Tensor& after) {
   return count;
 }
 
-// The seeds' places become their ranks, by points and then by place.
-void rank_seeds(const Tensor& counts, const Tensor& owner) {
+// The seeds' places become numbers from 1.
+void number_seeds(const Tensor& owner) {
   std::vector<int32_t> seeds;
   for (const int32_t seed : owner.values<int32_t>())
     if (seed != 0 && (seeds.empty() || seeds.back() != seed)) seeds.push_back(seed);
-  const auto order = [&](int32_t a, int32_t b) {
-    const int32_t count_a = counts.data<int32_t>()[a - 1], count_b = counts.data<int32_t>()[b - 1];
-    return count_a != count_b ? count_a < count_b : a < b;
-  };
-  std::sort(seeds.begin(), seeds.end(), order);
+  std::sort(seeds.begin(), seeds.end());
   seeds.erase(std::unique(seeds.begin(), seeds.end()), seeds.end());
   for (int32_t& seed : owner.values<int32_t>())
-    if (seed != 0) seed = static_cast<int32_t>(std::lower_bound(seeds.begin(), seeds.end(), seed, order) - seeds.begin()) + 1;
+    if (seed != 0) seed = static_cast<int32_t>(std::lower_bound(seeds.begin(), seeds.end(), seed) - seeds.begin()) + 1;
 }
 
 }  // namespace
@@ -125,10 +121,8 @@ Tensor cellpose_gather(const Tensor& points, const std::vector<int32_t>& pixels,
                        double max_size_fraction, Device device) {
   Tensor labels = Tensor::zeros({height, width}, DType::int32);
   if (pixels.empty()) return labels;
-  auto [counts, owner] = apply(FlowSeeds{.height = height, .width = width}, points.to(device));
-  counts = counts.to(Device{});
-  owner = owner.to(Device{});
-  rank_seeds(counts, owner);
+  const Tensor owner = apply(FlowSeeds{.height = height, .width = width}, points.to(device))[1].to(Device{});
+  number_seeds(owner);
   const int64_t columns = owner.dim(1);
   for (size_t i = 0; i < pixels.size(); ++i) {
     const auto y = static_cast<int64_t>(points.data<float>()[2 * i]), x = static_cast<int64_t>(points.data<float>()[2 * i + 1]);

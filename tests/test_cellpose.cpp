@@ -207,6 +207,13 @@ TEST_CASE("cells come back from their flows: touching, long, at the edge") {
   CHECK(count_of(cellpose_masks(maps, {.max_size_fraction = 0.05})) == 4);
 }
 
+TEST_CASE("steps go on until the ends of a long cell have arrived") {
+  const Tensor labels = ellipses(24, 520, {{12, 260, 5, 250}});
+  const Tensor maps = perfect_maps(labels);
+  CHECK(difference(cellpose_masks(maps, {.steps = 100}), labels) > 0.01);
+  CHECK(difference(cellpose_masks(maps, {}), labels) < 0.002);
+}
+
 TEST_CASE("the same cells on the emulated device, whatever its order") {
   const Tensor labels = ellipses(40, 50, {{12, 12, 9, 8}, {12, 29, 8, 8}, {30, 20, 6, 15}});
   const Tensor maps = perfect_maps(labels);
