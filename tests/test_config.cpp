@@ -237,7 +237,7 @@ TEST_CASE("config: every key has a help, a name of its own and a default in its 
     CHECK(find_config_key(key.name) == &key);
   }
   size_t own = 0, shared = 0;
-  for (const char* model : {"unet_keras", "mask_rcnn"}) {
+  for (const char* model : {"unet_keras", "mask_rcnn", "cellpose"}) {
     Config of_model, again;
     apply_setting(of_model, std::string("model.name=") + model);
     read_toml(again, to_toml(of_model), "defaults");  // range-checks every default
@@ -246,7 +246,7 @@ TEST_CASE("config: every key has a help, a name of its own and a default in its 
     own += again.origins.size();
   }
   for (const ConfigKey& key : config_keys()) shared += key.system.empty();
-  CHECK(own == config_keys().size() + shared);
+  CHECK(own == config_keys().size() + 2 * shared);
 }
 
 TEST_CASE("config: what may change on resume") {
