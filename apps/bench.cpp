@@ -172,7 +172,8 @@ Timing time_recipe(const Options& options, const Config& config, Device device, 
 // The recipe at this size. Of Mask R-CNN every score passes and no detection suppresses another one, so that as many as asked for are found
 // and pasted.
 Config bench_config(const Options& options, int64_t height, int64_t width) {
-  const bool detects = system_of(load_config(options.recipe, options.settings)) == "mask_rcnn";
+  const Config plain = load_config(options.recipe, options.settings);
+  const bool detects = system_of(plain) == "mask_rcnn";
   if (!detects && options.detections != 0)
     throw UsageError("--detections {}: the recipe's model finds cells by pixels and has no limit of detections",
                      options.detections);
@@ -192,7 +193,7 @@ Config bench_config(const Options& options, int64_t height, int64_t width) {
                 "eval.min_sizes=[]",
                 "eval.remove_overlaps=false"};
     if (height < 64 || width < 64) throw UsageError("--size {}: want 64x64 or more, for cells of up to 48 pixels", options.size);
-  } else {
+  } else if (system_of(plain) == "unet") {
     settings.push_back(fmt::format("data.image_size=[{}, {}]", height, width));
   }
   settings.insert(settings.end(), options.settings.begin(), options.settings.end());

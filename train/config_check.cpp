@@ -151,6 +151,7 @@ void check_cellpose(const Config& c) {
   if (o.chan2 > 0 && o.chan == 0) fail(c, "cellpose.chan2", "nuclei need cellpose.chan too: 0 is the mean of all channels");
   if (c.data.normalize != "unit")
     fail(c, "data.normalize", "cellpose has cellpose.norm_percentile and cellpose.low_high instead");
+  if (!c.loss.weights.empty()) fail(c, "loss.weights", "cellpose has no weights of pixels");
   const AugmentConfig& a = c.augment;
   if (a.hflip || a.vflip || a.transpose || a.brightness != 0 || a.contrast != 0)
     throw UsageError(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The study's other systems through the real program, as small as they go: UNet++, Cascade and Mask Scoring R-CNN, losses by shape, and their
+# The study's other systems through the real program, as small as they go: UNet++, Cascade and Mask Scoring R-CNN, Cellpose, losses by shape, and their
 # comparison.
 . "$(dirname "$0")/lib.sh"
 "$GLIA" synth --out cells --images 6 --size 96x128 --style fluorescence --seed 3 --quiet || exit 1
@@ -46,6 +46,30 @@ expect 0 "post_nms_topk_train = 2000" "$GLIA" train cascade_mask_rcnn_r50_fpn --
 expect 0 "mask_scoring = true" "$GLIA" train mask_scoring_rcnn_r50_fpn --print-config
 expect 2 "cls_agnostic_bbox_reg" "$GLIA" train cascade_cells --data cells --out p --set roi_heads.cls_agnostic_bbox_reg=false
 expect 2 "\"loss_maskiou\" is no loss" "$GLIA" train mask_rcnn_cells --data cells --out p --set 'loss.terms={loss_maskiou=1}'
+
+# Cellpose
+CELLPOSE=(--set cellpose.base_channels=4 --set cellpose.crop=64 --set cellpose.min_train_masks=2 --set solver.batch_size=2
+  --set solver.max_iterations=4 --set eval.every=4 --set eval.pictures=1)
+expect 0 "fewer than 2 cells are left out" "$GLIA" train cellpose --data cells --out arrows "${CELLPOSE[@]}"
+expect 0 "" "$GLIA" train cellpose --data cells --out straight "${CELLPOSE[@]}" --set solver.max_iterations=6 --set eval.every=6
+expect 0 "" "$GLIA" train cellpose --data cells --out arrows "${CELLPOSE[@]}" --resume auto --set solver.max_iterations=6
+expect 1 "" "$GLIA" inspect arrows/checkpoints/last.safetensors arrows/checkpoints/step-000004.safetensors
+expect 0 "downsample.down.res_down_3.conv.conv_3.2.weight" "$GLIA" inspect arrows/checkpoints/last.safetensors
+holds "$(number arrows/metrics.jsonl loss_flow) > 0"
+for options in cellpose.niter=20 cellpose.augment=true cellpose.resample=false cellpose.diameter=40 cellpose.cellprob_threshold=-9; do
+  expect 0 "" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out found_arrows --set $options --set cellpose.tile=64 \
+    --write labels,coco,seg
+  expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_arrows
+done
+expect 2 "larger than the image" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out found_none --set cellpose.diameter=500
+expect 0 "" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out found_emulated --device emulated --set cellpose.niter=5 \
+  --set cellpose.tile=64 --write labels
+expect 2 "multiples of 8" "$GLIA" train cellpose --data cells --out p --set cellpose.crop=100
+expect 2 "by a rule of its own" "$GLIA" train cellpose --data cells --out p --set augment.hflip=true
+expect 2 "no loss of cellpose" "$GLIA" train cellpose --data cells --out p --set 'loss.terms={bce=1}'
+expect 3 "cellpose.min_train_masks" "$GLIA" train cellpose --data cells --out few "${CELLPOSE[@]}" --set cellpose.min_train_masks=99
+expect 0 "" "$GLIA" bench step cellpose "${CELLPOSE[@]:0:2}" --mode train --size 64x64 --batch 2 --seconds 0.1
+expect 0 "" "$GLIA" bench step cellpose "${CELLPOSE[@]:0:2}" --mode infer --size 64x64 --batch 2 --seconds 0.1
 
 # losses weighted by shape
 SHAPE=(--set 'loss.weights={border=10,contour=1,curvature=2}')
