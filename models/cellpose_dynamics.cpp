@@ -103,11 +103,11 @@ double cellpose_diameter(std::vector<int64_t> areas) {
   return (root((n - 1) / 2) + root(n / 2)) / 2 * 2 / std::sqrt(std::numbers::pi);
 }
 
-Tensor cellpose_follow(const Tensor& flow, const Tensor& points, int64_t steps, bool interpolate, Device device) {
+Tensor cellpose_follow(const Tensor& flow, Tensor points, int64_t steps, bool interpolate, Device device) {
   constexpr int64_t round = 100, most = 1000;
   const Tensor field = flow.to(device);
   if (steps > 0) return apply(FollowFlow{.steps = steps, .interpolate = interpolate}, field, points.to(device)).to(Device{});
-  Tensor now = points;
+  Tensor now = std::move(points);
   for (int64_t done = 0; done < most; done += round) {
     const Tensor next = apply(FollowFlow{.steps = round, .interpolate = interpolate}, field, now.to(device)).to(Device{});
     const int64_t moving = moved_on(now, next);
@@ -171,17 +171,18 @@ Tensor cellpose_masks(const Tensor& maps, const CellposeDynamics& how) {
   GLIA_CHECK(maps.rank() == 3 && maps.dim(2) == 3, "cellpose: maps are {}, want (H, W, 3)", maps.shape());
   check_finite(maps);
   const int64_t height = maps.dim(0), width = maps.dim(1);
-  std::vector<int32_t> pixels;
   Tensor labels;
-  {
-    const Tensor field = velocities(maps, how.cell_threshold, pixels);
+  {  // what is large and needed no longer goes at the end of its block: images may have 10^8 pixels
+    std::vector<int32_t> pixels;
+    Tensor field = velocities(maps, how.cell_threshold, pixels);
     if (pixels.empty()) return Tensor::zeros({height, width}, DType::int32);
     Tensor points({static_cast<int64_t>(pixels.size()), 2});
     for (size_t i = 0; i < pixels.size(); ++i) {
       points.data<float>()[2 * i] = static_cast<float>(pixels[i] / width);
       points.data<float>()[2 * i + 1] = static_cast<float>(pixels[i] % width);
     }
-    points = cellpose_follow(field, points, how.steps, how.interpolate, how.device);
+    points = cellpose_follow(field, std::move(points), how.steps, how.interpolate, how.device);
+    field = {};
     labels = cellpose_gather(points, pixels, height, width, how.max_size_fraction, how.device);
   }
   if (how.flow_threshold > 0) {

@@ -32,7 +32,7 @@ Tensor cellpose_masks(const Tensor& maps, const CellposeDynamics& how);
 // ---- its parts ----
 
 // Points (N, 2) after `steps` steps along the flow (H, W, 2), a step's length being the flow's; 0: until they have converged.
-Tensor cellpose_follow(const Tensor& flow, const Tensor& points, int64_t steps, bool interpolate, Device device = {});
+Tensor cellpose_follow(const Tensor& flow, Tensor points, int64_t steps, bool interpolate, Device device = {});
 
 // The pixels (indices in the image of height x width), each of which ended at one of the points (N, 2), joined where they
 // gathered (FlowSeeds) -> labels (height, width) int32 in raster order.

@@ -118,10 +118,11 @@ class CellposeSegmenter final : public Segmenter {
   std::vector<std::string> metric_names() const override { return {"loss", "dice"}; }
 
   Prediction predict(const Tensor& image) override {
-    const Tensor x = prepared(image);
+    Tensor x = prepared(image);
     const Tensor maps = cellpose_maps_resampled(x, rescale(x), options_.tiling, network());
-    if (options_.resample) return to_prediction(maps, maps);
-    return to_prediction(maps, cellpose_maps(x, rescale(x), options_.tiling, network()));
+    const Tensor flows = options_.resample ? maps : cellpose_maps(x, rescale(x), options_.tiling, network());
+    x = {};  // an image of 10^8 pixels wants its memory
+    return to_prediction(maps, flows);
   }
 
  private:
