@@ -11,6 +11,7 @@
 #include "apps/segmentation.h"
 #include "autograd/tape.h"
 #include "bench/device_table.h"
+#include "bench/peak.h"
 #include "bench/run.h"
 #include "data/atomic_file.h"
 #include "data/rle.h"
@@ -30,6 +31,7 @@ struct Options {
   std::vector<std::string> settings;
   int64_t batch = 5, instances = 1, detections = 0;
   double seconds = 10;
+  bool explain = false;
 };
 
 // Multiply-adds of convolutions and matrix products, times 2: forward, and the gradients that are wanted.
@@ -114,8 +116,21 @@ struct Timing {
   double gflop = 0;
 };
 
+// What each layer of a step costs.
 template <class Step>
-Timing time_steps(double budget, Device device, Step launch) {
+void explain_steps(Module& module, Device device, Step launch) {
+  StepProfile profile(module, device);
+  for (int i = 0; i < 3; ++i) {
+    profile.begin_step();
+    launch();
+    profile.end_step("rest");
+  }
+  fmt::print("{}", profile_text(profile.rows(), device.kind == DeviceKind::cpu ? bench::peak().gflops : 0));
+}
+
+// No times where the options want the layers instead.
+template <class Step>
+Timing time_steps(const Options& options, Module& module, Device device, Step launch) {
   using Clock = std::chrono::steady_clock;
   const auto since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
   const auto step = [&] {
@@ -128,8 +143,12 @@ Timing time_steps(double budget, Device device, Step launch) {
     step();  // warms up
     timing.gflop = counter.total() / 1e9;
   }
+  if (options.explain) {
+    explain_steps(module, device, launch);
+    return timing;
+  }
   reset_peak_memory(device);  // of what was measured on the way to the fastest kernels
-  for (const auto start = Clock::now(); timing.seconds.empty() || since(start) < budget;) {
+  for (const auto start = Clock::now(); timing.seconds.empty() || since(start) < options.seconds;) {
     const auto begin = Clock::now();
     step();
     timing.seconds.push_back(since(begin));
@@ -157,11 +176,11 @@ Timing time_recipe(const Options& options, const Config& config, Device device, 
   if (options.mode == "infer") {
     module.eval();
     const NoGrad no_grad;
-    return time_steps(options.seconds, device, [&] { segmenter->infer(batch); });
+    return time_steps(options, module, device, [&] { segmenter->infer(batch); });
   }
   Optimizer optimizer(trainer_options(config, 1000).optimizer, module.parameters());
   int64_t number = 0;
-  return time_steps(options.seconds, device, [&] {
+  return time_steps(options, module, device, [&] {
     optimizer.zero_grad();
     module.set_random(1, number++);
     backward(weighted_sum(segmenter->losses(batch), config.loss.terms));
@@ -215,6 +234,7 @@ int run_step(const Options& options) {
   use_precision(config.run.precision, device);
   set_tuning(!config.run.deterministic);
   const Timing t = time_recipe(options, config, device, height, width);
+  if (options.explain) return 0;
   const double median = t.seconds[t.seconds.size() / 2];
   const bool on_host = device.kind == DeviceKind::cpu;
   const double peak_mb = on_host ? peak_rss_mb() : double(memory_stats(device).peak_bytes) / (1 << 20);
@@ -269,6 +289,7 @@ Command bench_command() {
                 a.option("--detections", &options->detections,
                          "step: detections kept per image, for models that have such a limit");
                 a.option("--seconds", &options->seconds, "step: for how long; one step at least, after one to warm up");
+                a.flag("--explain", &options->explain, "step: print what each layer costs instead");
                 a.repeated("--set", &options->settings, "step: KEY=VALUE");
                 a.option("--json", &options->json, "also write the figures to this file");
                 options->common.declare(a);

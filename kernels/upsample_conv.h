@@ -21,18 +21,22 @@ struct UpsampleConv2d {
   static const Variants<Backward> backward;
 };
 
-// One body for all slots: it runs the two ops by whatever implementation is chosen.
+// It runs the two ops by whatever implementation is chosen; on the CPU a 2x2 filter has a body of its own.
 UpsampleConv2d::Forward upsample_conv2d;
 UpsampleConv2d::Backward upsample_conv2d_backward;
+namespace cpu {
+UpsampleConv2d::Forward upsample_conv2d;
+UpsampleConv2d::Backward upsample_conv2d_backward;
+}  // namespace cpu
 
 inline constexpr Variants<UpsampleConv2d::Forward> UpsampleConv2d::forward{.name = "upsample_conv2d",
                                                                            .reference = upsample_conv2d,
-                                                                           .cpu = upsample_conv2d,
+                                                                           .cpu = cpu::upsample_conv2d,
                                                                            .emulated = upsample_conv2d,
                                                                            .cuda = GLIA_CUDA(upsample_conv2d)};
 inline constexpr Variants<UpsampleConv2d::Backward> UpsampleConv2d::backward{.name = "upsample_conv2d_backward",
                                                                              .reference = upsample_conv2d_backward,
-                                                                             .cpu = upsample_conv2d_backward,
+                                                                             .cpu = cpu::upsample_conv2d_backward,
                                                                              .emulated = upsample_conv2d_backward,
                                                                              .cuda = GLIA_CUDA(upsample_conv2d_backward)};
 

@@ -152,7 +152,8 @@ const ConvAlgorithm& choose(const ConvGeometry& g, ConvPass pass) {
 
 const float* data_or_null(const Tensor& t) { return t ? t.data<float>() : nullptr; }
 
-// dy behind the activation and the scale; also its other uses, in the same pass over memory.
+}  // namespace
+
 Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& scale, const Tensor& dy, Tensor* dbias,
                        Tensor* dresidual) {
   const bool masks = activation == Activation::relu;
@@ -174,8 +175,6 @@ Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& sca
   if (pass.masked || pass.scaled || pass.sums) run(pass);
   return result;
 }
-
-}  // namespace
 
 std::span<const ConvAlgorithm> conv_algorithms() { return algorithms; }
 void force_conv_algorithm(const ConvAlgorithm* algorithm) { forced.store(algorithm); }

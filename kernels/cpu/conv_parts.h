@@ -22,4 +22,8 @@ struct OutputGradient {
 };
 void run(const OutputGradient& pass);
 
+// dy behind a convolution's activation and scale; also its other uses, where they are wanted, in the same pass over memory.
+Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& scale, const Tensor& dy, Tensor* dbias,
+                       Tensor* dresidual);
+
 }  // namespace glia::cpu
