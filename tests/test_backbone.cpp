@@ -26,6 +26,8 @@ double largest_difference(const Tensor& a, const Tensor& b) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("models");
+
 TEST_CASE("frozen parameters: no gradient, not the optimizer's, but drawn, saved and loaded") {
   nn::Conv2d frozen({.in = 2, .out = 2, .kernel = 1}), trained({.in = 2, .out = 2, .kernel = 1});
   struct Net : Module {
@@ -108,3 +110,5 @@ TEST_CASE("ResNet-101 has 23 blocks in its fourth stage; other depths are told")
 }
 
 }  // namespace glia::tests
+
+TEST_SUITE_END();

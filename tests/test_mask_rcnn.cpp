@@ -110,6 +110,8 @@ Tensor total(const NamedLosses& losses) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("models");
+
 TEST_CASE("Mask R-CNN: names, shapes and numbers of detectron2's state dict") {
   MaskRcnn net(MaskRcnnOptions{});
   const StateDict state = net.state_dict();
@@ -219,8 +221,10 @@ TEST_CASE("Mask R-CNN: a step with and without instances; the step's number draw
     for (const auto& [name, loss] : losses) {
       INFO(name);
       CHECK(std::isfinite(loss.item()));
+      // What fresh weights make of the boxes may leave a cascade's later stages without a positive one.
+      const bool later_stage = name == "loss_box_reg_stage1" || name == "loss_box_reg_stage2";
       const bool about_instances = name.starts_with("loss_mask") || name.starts_with("loss_box_reg") || name == "loss_rpn_loc";
-      if (about_instances) CHECK((loss.item() > 0) == (instances > 0));
+      if (about_instances && !(later_stage && instances > 0)) CHECK((loss.item() > 0) == (instances > 0));
     }
     backward(total(losses));
     for (const NamedTensor& p : net.parameters()) {
@@ -394,3 +398,5 @@ TEST_CASE("Mask R-CNN: errors name what does not fit") {
 }
 
 }  // namespace glia::tests
+
+TEST_SUITE_END();

@@ -20,7 +20,7 @@ Tensor pooled(const RoiAlign& op, const Tensor& x, const Tensor& rois, const Ten
 
 }  // namespace
 
-TEST_SUITE_BEGIN("roi_align");
+TEST_SUITE_BEGIN("boxes");
 
 TEST_CASE("on a plane, a bin inside the map has the value at its centre") {
   Tensor x({1, 30, 40, 2});  // y and x of each pixel's centre, as aligned rois count them

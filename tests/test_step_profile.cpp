@@ -24,6 +24,8 @@ class TwoLayers : public Module {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("train");
+
 TEST_CASE("step profile: operations, calls, bytes and memory of each layer") {
   TwoLayers net;
   net.initialize(1);
@@ -60,3 +62,5 @@ TEST_CASE("step profile: operations, calls, bytes and memory of each layer") {
   CHECK(text.find("most live memory") != std::string::npos);
   CHECK(text.find("by kind:") != std::string::npos);
 }
+
+TEST_SUITE_END();

@@ -80,7 +80,8 @@ void StepProfile::after_forward(const char* op, std::span<const Tensor> inputs, 
 void StepProfile::after_backward(const Node& node, std::span<const Tensor> gradients) {
   std::string layer;
   double bytes = 0;
-  for (const TensorSpec& spec : node.specs) bytes += bytes_of(spec);
+  for (const TensorSpec& spec : node.specs)
+    if (spec.shape.rank() > 0) bytes += bytes_of(spec);  // an absent input looks like a scalar
   for (const Tensor& g : gradients) bytes += g ? double(g.bytes()) : 0;
   for (const auto& record : node.inputs) {
     const auto name = record_names_.find(record.get());
