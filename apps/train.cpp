@@ -27,7 +27,7 @@ namespace {
 struct Options {
   CommonOptions common;
   DataOptions data_options;
-  std::string recipe, data, out, val, resume;
+  std::string recipe, data, out, val, resume, on_nan, on_save_error;
   std::vector<std::string> settings;
   std::optional<std::string> seed;
   bool print_config = false, overwrite = false, deterministic = false, explain = false;
@@ -41,6 +41,8 @@ Config read_config(const Options& options) {
   if (options.common.threads != 0) settings.push_back("run.threads=" + std::to_string(options.common.threads));
   if (!options.common.mem_limit.empty())
     settings.push_back(fmt::format("run.memory_limit={}", double(parse_bytes(options.common.mem_limit)) / 1e9));
+  if (!options.on_nan.empty()) settings.push_back("run.on_nan=" + options.on_nan);
+  if (!options.on_save_error.empty()) settings.push_back("checkpoint.on_error=" + options.on_save_error);
   if (options.deterministic) settings.push_back("run.deterministic=true");
   if (!options.val.empty()) settings.push_back("data.val=" + options.val);
   return load_config(options.recipe, settings);
@@ -57,6 +59,23 @@ Device apply_run_settings(const Options& options, const Config& config) {
   use_precision(config.run.precision, device);
   set_tuning(!config.run.deterministic);
   return device;
+}
+
+std::string quoted(const std::string& word) {  // for a shell
+  std::string text = "'";
+  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word.find_first_of(" \t'\"\\$&|;<>()*?#~`!{}[]") == std::string::npos ? word : text + "'";
+}
+
+// The command that trains with this run's settings on this data, but for --out.
+std::string command_of(const Options& options) {
+  const DataOptions& d = options.data_options;
+  std::string text = fmt::format("glia train {} --data {}", quoted(options.out + "/config.toml"), quoted(options.data));
+  if (!d.images.empty()) text += " --images " + quoted(d.images);
+  if (d.labels != "instances") text += " --labels " + d.labels;
+  if (d.on_size_mismatch != "stop") text += " --on-size-mismatch " + d.on_size_mismatch;
+  if (d.on_corrupt != "stop") text += " --on-corrupt " + d.on_corrupt;
+  return d.allow_outside ? text + " --allow-outside" : text;
 }
 
 struct TrainingData {
@@ -200,8 +219,11 @@ int run(const Options& options) {
   if (options.explain) return explain(options, config, apply_run_settings(options, config));
   if (options.out.empty()) throw UsageError("--out is required: the run's folder");
   const Device device = apply_run_settings(options, config);
-  TrainingRun training(
-      config, {.folder = options.out, .resume = options.resume, .overwrite = options.overwrite, .quiet = options.common.quiet});
+  TrainingRun training(config, {.folder = options.out,
+                                .resume = options.resume,
+                                .overwrite = options.overwrite,
+                                .quiet = options.common.quiet,
+                                .command = command_of(options)});
   TrainingData data = open_training_data(options, training.config());
   if (system_of(config) == "mask_rcnn") {
     training.set_classes(training_classes(training.config(), data.train));
@@ -269,6 +291,8 @@ Command train_command() {
                 a.option("--seed", &options->seed, "run.seed");
                 a.flag("--deterministic", &options->deterministic,
                        "run.deterministic: a GPU's kernels by fixed rules, not by measurement");
+                a.option("--on-nan", &options->on_nan, "run.on_nan: stop, skip:N or rollback:N, where the loss is not finite");
+                a.option("--on-save-error", &options->on_save_error, "checkpoint.on_error: stop or warn, where a disk is full");
                 options->data_options.declare(a);
                 options->common.declare(a);
               },

@@ -529,6 +529,7 @@ TEST_CASE("run: a loss or gradient that is not finite ends it before the update,
   const auto report_of = [&](const std::string& name, const std::function<void(TinyTraining&)>& inject) {
     TinyTraining training(folder / name);
     training.set("checkpoint.every=4");
+    training.set("run.on_nan=stop");
     inject(training);
     std::string message;
     try {

@@ -145,6 +145,7 @@ struct CheckpointConfig {
   std::string save_best = "auto";
   int64_t keep = 3;
   Every every{};
+  std::string on_error = "stop";
 };
 
 struct EarlyStoppingConfig {
@@ -171,6 +172,7 @@ struct RunConfig {
   double memory_limit = 0;
   int64_t log_every = 20;
   bool tensorboard = true;
+  std::string on_nan = "skip:3";
 };
 
 struct Config {

@@ -6,6 +6,7 @@
 
 #include "tensor/error.h"
 #include "train/config_keys.h"
+#include "train/nan_policy.h"
 
 namespace glia {
 
@@ -196,6 +197,11 @@ void check_config(const Config& c) {
   if (system_of(c) == "cellpose") check_cellpose(c);
   check_weights(c);
   check_solver(c);
+  try {
+    parse_nan_policy(c.run.on_nan);
+  } catch (const UsageError& e) {
+    fail(c, "run.on_nan", e.what());
+  }
 }
 
 }  // namespace glia

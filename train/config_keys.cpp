@@ -219,6 +219,9 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
                 "metric whose best is kept as best.safetensors; auto: eval.metric; none")),
        free(row("checkpoint.keep", c, &C::keep, between(1, 1e6), "newest step-NNNNNN files that are kept")),
        free(row("checkpoint.every", c, &C::every, between(1, big), "steps between checkpoints, or \"epoch\"")),
+       free(row(
+           "checkpoint.on_error", c, &C::on_error, one_of({"stop", "warn"}),
+           "where a checkpoint cannot be written: stop (exit code 4), or warn and go on; the last one of a run must be written")),
        free(row("early_stopping.metric", e, &E::metric, any, "validation metric that must improve")),
        free(row("early_stopping.patience", e, &E::patience, between(0, big),
                 "evaluations in a row without gain; 0: never stop early")),
@@ -241,7 +244,10 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
        free(row("run.memory_limit", r, &R::memory_limit, between(0, 1e6), "GB that tensors may take; 0: no limit")),
        free(row("run.log_every", r, &R::log_every, between(1, big),
                 "steps between progress lines where stdout is no terminal, and between looks at a device's losses")),
-       free(row("run.tensorboard", r, &R::tensorboard, any, "write TensorBoard events"))});
+       free(row("run.tensorboard", r, &R::tensorboard, any, "write TensorBoard events")),
+       free(row("run.on_nan", r, &R::on_nan, any,
+                "a step whose loss or gradient is not finite: stop (exit code 5); skip:N leaves it out, up to N in a row; "
+                "rollback:N goes on with the newest checkpoint's weights, up to N times in all"))});
 }
 
 }  // namespace

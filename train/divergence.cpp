@@ -7,9 +7,13 @@
 #include <map>
 
 #include "autograd/tape.h"
+#include "tensor/error.h"
 
 namespace glia {
 namespace {
+
+constexpr size_t ops_told = 5;
+constexpr const char* precision_names[] = {"exact", "fp32", "tf32", "bf16"};
 
 // Index of the first element that is not finite; -1 when all are.
 int64_t first_bad(const Tensor& t) {
@@ -25,11 +29,22 @@ int64_t first_bad(const Tensor& t) {
   return -1;
 }
 
-double value_at(const Tensor& t, int64_t i) {
-  return t.reshape({t.size()}).slice(i, i + 1).item();
-}
+double value_at(const Tensor& t, int64_t i) { return t.reshape({t.size()}).slice(i, i + 1).item(); }
 
 std::string number_text(double value) { return std::isnan(value) ? "nan" : fmt::format("{:.6g}", value); }
+
+// Largest absolute value of finite numbers.
+double largest(const Tensor& t) {
+  double result = 0;
+  const auto scan = [&](auto values) {
+    for (const auto v : values) result = std::max(result, std::abs(static_cast<double>(v)));
+  };
+  if (!t || !is_floating(t.dtype())) return result;
+  const Tensor host = t.to(Device{});
+  if (host.dtype() == DType::float32) scan(host.values<float>());
+  if (host.dtype() == DType::float64) scan(host.values<double>());
+  return result;
+}
 
 // Remembers the first op whose result is not finite, and the parameter it worked with: that names the layer.
 class FirstBad : public OpObserver {
@@ -53,16 +68,22 @@ class FirstBad : public OpObserver {
   }
 
   std::string found;
+  std::vector<std::string> last;  // of the last ops before it: "conv2d with conv1.weight: 3.2"
 
  private:
-  void look(std::string_view op, const char* what, const char* pass, const std::vector<const GradRecord*>& records, const Tensor& t) {
+  void look(std::string_view op, const char* what, const char* pass, const std::vector<const GradRecord*>& records,
+            const Tensor& t) {
     if (!found.empty()) return;
-    const int64_t i = first_bad(t);
-    if (i < 0) return;
     std::string with;
     for (const GradRecord* r : records) {
       const auto it = names_.find(r);
       if (it != names_.end()) with += (with.empty() ? " with " : ", ") + it->second;
+    }
+    const int64_t i = first_bad(t);
+    if (i < 0) {
+      last.push_back(fmt::format("{}{} ({}): {:.3g}", op, with, pass, largest(t)));
+      if (last.size() > ops_told) last.erase(last.begin());
+      return;
     }
     found =
         fmt::format("{} {}{} ({}), shape {}: element {} is {}", what, op, with, pass, t.shape(), i, number_text(value_at(t, i)));
@@ -100,14 +121,22 @@ std::string Divergence::bad_input() {
 std::string Divergence::bad_op() {
   trainer_.optimizer().zero_grad();
   FirstBad observer(trainer_.model());
+  std::string otherwise;
   for (size_t i = 0; i < batches_.size() && observer.found.empty(); ++i) {
-    const NamedLosses losses = trainer_.losses_of(batches_[i], static_cast<int64_t>(i));
-    if (!observer.found.empty()) break;
-    for (const auto& [name, loss] : losses)
-      if (!std::isfinite(loss.item())) return fmt::format("loss {}", name);
-    backward(weighted_sum(losses, trainer_.options_.loss_weights));
+    try {
+      const NamedLosses losses = trainer_.losses_of(batches_[i], static_cast<int64_t>(i));
+      if (!observer.found.empty()) break;
+      for (const auto& [name, loss] : losses)
+        if (otherwise.empty() && !std::isfinite(loss.item())) otherwise = fmt::format("loss {}", name);
+      if (!otherwise.empty()) break;
+      backward(weighted_sum(losses, trainer_.options_.loss_weights));
+    } catch (const DivergedError& e) {  // of a model that looks at its own numbers
+      otherwise = e.what();
+      break;
+    }
   }
-  return observer.found;
+  last_ops_ = std::move(observer.last);
+  return observer.found.empty() ? otherwise : observer.found;
 }
 
 bool Divergence::finite_in_float32() {
@@ -115,10 +144,14 @@ bool Divergence::finite_in_float32() {
   const PrecisionScope scope(Precision::fp32);
   double loss = 0;
   trainer_.optimizer().zero_grad();
-  for (size_t i = 0; i < batches_.size(); ++i) {
-    const Tensor total = weighted_sum(trainer_.losses_of(batches_[i], static_cast<int64_t>(i)), trainer_.options_.loss_weights);
-    loss += total.item();
-    backward(total);
+  try {
+    for (size_t i = 0; i < batches_.size(); ++i) {
+      const Tensor total = weighted_sum(trainer_.losses_of(batches_[i], static_cast<int64_t>(i)), trainer_.options_.loss_weights);
+      loss += total.item();
+      backward(total);
+    }
+  } catch (const DivergedError&) {
+    return false;
   }
   return std::isfinite(loss) && std::isfinite(trainer_.optimizer().grad_norm());
 }
@@ -159,17 +192,40 @@ std::string Divergence::report() {
   if (!parameter.empty()) op = fmt::format("parameter {}, before the step", parameter);
   if (!input.empty()) op = fmt::format("{}, before the step", input);
   text += fmt::format("  first tensor that is not finite: {}\n", op.empty() ? "none when the step was run again" : op);
-  std::vector<std::string> terms, images, norms;
+  std::vector<std::string> terms, images;
   for (const auto& [name, value] : record_.terms) terms.push_back(fmt::format("{} {}", name, number_text(value)));
   for (const Batch& batch : batches_)
     for (const Example& e : batch.examples) images.push_back(e.id);
-  for (const double n : trainer_.recent_norms_) norms.push_back(fmt::format("{:.3g}", n));
-  if (norms.size() > 5) norms.erase(norms.begin(), norms.end() - 5);
   text +=
       fmt::format("  loss terms: {}\n  images: {} (epoch {})\n", fmt::join(terms, ", "), fmt::join(images, ", "), record_.epoch);
-  text += fmt::format("  learning rate {:g}; gradient norms of the steps before: {}\n", record_.lr,
-                      norms.empty() ? "none" : fmt::format("{}", fmt::join(norms, ", ")));
-  return text + causes(parameter, input, op);
+  text += fmt::format("  learning rate {:g}; gradient norms of the steps before: {}\n", record_.lr, norms_text(5));
+  text += causes(parameter, input, op);
+  details_ = text + "\n" + more();
+  return text;
+}
+
+std::string Divergence::norms_text(size_t count) const {
+  const std::vector<double>& all = trainer_.recent_norms_;
+  std::vector<std::string> norms;
+  for (size_t i = all.size() - std::min(all.size(), count); i < all.size(); ++i) norms.push_back(fmt::format("{:.3g}", all[i]));
+  return norms.empty() ? "none" : fmt::format("{}", fmt::join(norms, ", "));
+}
+
+std::string Divergence::more() const {
+  const uint64_t seed = trainer_.options_.seed;
+  std::string text = fmt::format("\nLargest absolute values of the last {} operations before it\n  {}\n", last_ops_.size(),
+                                 fmt::join(last_ops_, "\n  "));
+  text += fmt::format("\nGradient norms of the {} steps before, oldest first\n  {}\n", trainer_.recent_norms_.size(),
+                      norms_text(trainer_.recent_norms_.size()));
+  text += "\nImages, with the three numbers that the random numbers of their augmentation are made of\n";
+  for (const Batch& batch : batches_)
+    for (const Example& e : batch.examples)
+      text += fmt::format("  {}: seed {}, epoch {}, index {}\n", e.id, seed, batch.epoch, e.index);
+  for (size_t i = 0; i < batches_.size(); ++i)
+    text += fmt::format("Random numbers of the network (dropout, sampling): seed {}, step {}\n", seed,
+                        trainer_.step_ * trainer_.options_.accumulate + static_cast<int64_t>(i));
+  return text + fmt::format("Precision: {}; device: {}\n", precision_names[static_cast<size_t>(precision())],
+                            to_string(trainer_.model().device()));
 }
 
 }  // namespace glia

@@ -141,30 +141,51 @@ void Trainer::launch() {
     read_at_ = std::chrono::steady_clock::now();
     save(snapshot_);
   }
-  advance(step_ < checked_to_);
+  const bool checked = step_ < checked_to_;
+  try {
+    advance(checked);
+  } catch (const DivergedError&) {
+    if (checked) throw;
+    take_again();
+  }
+}
+
+// A launched forward pass found on the host that numbers are not finite. What came before it may be the cause: all steps since the last
+// read are taken as step() takes them, and so will be this one.
+void Trainer::take_again() {
+  checked_to_ = step_ + 1;
+  numbers_.wait();
+  numbers_.clear();
+  pending_.clear();
+  restore(snapshot_);
+  while (step_ + 1 < checked_to_) {
+    advance(true);
+    retaken_ = read();
+  }
 }
 
 std::vector<StepRecord> Trainer::read() {
-  if (pending_.empty()) return {};
+  std::vector<StepRecord> records = std::exchange(retaken_, {});
+  if (pending_.empty()) return records;
+  const auto first_new = static_cast<std::ptrdiff_t>(records.size());
   numbers_.wait();
   std::vector<Pending> steps = std::exchange(pending_, {});
   const double seconds = seconds_since(read_at_) / static_cast<double>(steps.size());
-  std::vector<StepRecord> records;
   for (Pending& step : steps) {
     finish(step);
     step.record.seconds = seconds;
     records.push_back(std::move(step.record));
   }
   numbers_.clear();
-  const auto bad = std::find_if(records.begin(), records.end(), [](const StepRecord& r) { return !is_finite(r); });
+  const auto bad = std::find_if(records.begin() + first_new, records.end(), [](const StepRecord& r) { return !is_finite(r); });
   if (bad != records.end()) {
     checked_to_ = bad->step;
     restore(snapshot_);
-    records.clear();
+    records.erase(records.begin() + first_new, records.end());
     while (step_ + 1 < checked_to_) records.push_back(step());
     return records;
   }
-  for (const StepRecord& r : records) remember(r);
+  for (auto r = records.begin() + first_new; r != records.end(); ++r) remember(*r);
   return records;
 }
 
@@ -177,7 +198,14 @@ void Trainer::advance(bool checked) {
   optimizer_.zero_grad();
   for (int64_t i = 0; i < options_.accumulate; ++i) {
     batches.push_back(next_batch(checked));
-    const Tensor total = forward(batches.back(), i, step);
+    Tensor total;
+    try {
+      total = forward(batches.back(), i, step);
+    } catch (const DivergedError&) {  // of a model that looks at its own numbers
+      if (!checked) throw;
+      step.record.loss = NAN;
+      diverged(step, batches, buffers);
+    }
     if (checked && !std::isfinite(total.item())) diverged(step, batches, buffers);
     backward(total);
   }
@@ -288,10 +316,25 @@ void Trainer::restore_buffers(const std::vector<Tensor>& copies) const {
 void Trainer::diverged(Pending& step, const std::vector<Batch>& batches, const std::vector<Tensor>& buffers) {
   numbers_.wait();
   finish(step);
+  if (pending_.empty()) numbers_.clear();
   restore_buffers(buffers);
-  const std::string report = Divergence(*this, step.record, batches).report();
+  Divergence divergence(*this, step.record, batches);
+  const std::string report = divergence.report();
+  divergence_ = divergence.details();
   restore_buffers(buffers);
+  seek_loader();  // before this step: the state is that of a checkpoint
   throw DivergedError(report);
+}
+
+void Trainer::skip() {
+  GLIA_CHECK(pending_.empty() && retaken_.empty(), "trainer: launched steps were not read");
+  ++step_;
+  seek_loader();
+}
+
+void Trainer::go_back_to(const Checkpoint& c, const std::string& source) {
+  load_weights(c, source);
+  skip();
 }
 
 void Trainer::update_plateau(double metric) {
@@ -319,14 +362,18 @@ void Trainer::save(Checkpoint& c) const {
   }
 }
 
+void Trainer::load_weights(const Checkpoint& c, const std::string& source) {
+  model_->load_state_dict(c.weights, source);
+  optimizer_.load_state_dict(c.optimizer, source);
+  if (ema_) ema_->load_state_dict(c.ema, source);
+}
+
 void Trainer::load(const Checkpoint& c, const std::string& source) {
   const int64_t batches = c.state.integer("loader.batches_per_epoch", loader_->batches_per_epoch());
   if (batches != loader_->batches_per_epoch())
     throw UsageError("{}: was trained with {} batches per epoch, now there are {}; resume with the same data and split", source,
                      batches, loader_->batches_per_epoch());
-  model_->load_state_dict(c.weights, source);
-  optimizer_.load_state_dict(c.optimizer, source);
-  if (ema_) ema_->load_state_dict(c.ema, source);
+  load_weights(c, source);
   if (auto& p = options_.plateau) {
     p->lr = c.state.number("plateau.lr").value_or(p->lr);
     p->best = c.state.number("plateau.best");

@@ -8,8 +8,8 @@
 // Numbers that are not finite end a training before they reach a weight. step() looks before it changes anything. launch() does not,
 // so that the host need not wait for a device: it hands the whole step over, and read() learns of the losses of all steps since the
 // last one at once. Where one of them is not finite, read() goes back to the weights that it kept the last time and takes the good
-// steps again, to the same bits; the bad one is then taken by the next launch() as step() takes it, which ends the training with its
-// report.
+// steps again, to the same bits; the bad one is then taken by the next launch() as step() takes it, which throws with a report. Nothing
+// is changed then, and the caller may leave the step out: skip() or go_back_to().
 #include <chrono>
 #include <functional>
 #include <optional>
@@ -70,11 +70,19 @@ class Trainer {
   // One step. Throws DivergedError, before anything is changed, when the loss or a gradient is not finite.
   StepRecord step();
   // One step without waiting for the device, while it works on the last one. Throws DivergedError where the last read() found that this
-  // step diverges.
+  // step diverges, or where the forward pass itself throws it; the good steps before are then still to be read.
   void launch();
   // Waits for the launched steps. They are those launched since the last call, in order; fewer where one diverged, and steps_done()
   // is then the number of the last good one.
   std::vector<StepRecord> read();
+  // After a DivergedError, with all steps read: the step that diverged counts as done, without an update of the weights.
+  void skip();
+  // The same, but weights, optimizer and average become a checkpoint's of this run. The training goes on behind the bad step's images,
+  // with the schedule where it was (Chowdhery et al. 2022, PaLM, section 5.1, which go back and leave out the batches of a spike).
+  void go_back_to(const Checkpoint& checkpoint, const std::string& source);
+  const std::string& divergence() const {
+    return divergence_;
+  }  // all that is known of the last DivergedError of step() or launch()
 
   int64_t steps_done() const { return step_; }  // launched ones included
   int64_t epochs_done() const { return step_ * options_.accumulate / loader_->batches_per_epoch(); }
@@ -121,6 +129,8 @@ class Trainer {
   void advance(bool checked);
   void finish(Pending& step) const;  // puts the losses into its record
   void remember(const StepRecord& record);
+  void take_again();
+  void load_weights(const Checkpoint& checkpoint, const std::string& source);
   void save(Snapshot& snapshot) const;
   void restore(const Snapshot& snapshot);
   [[noreturn]] void diverged(Pending& step, const std::vector<Batch>& batches, const std::vector<Tensor>& buffers);
@@ -138,6 +148,8 @@ class Trainer {
   ReadBack numbers_;
   std::vector<Pending> pending_;  // launched and not read, from snapshot_ on
   Snapshot snapshot_;
+  std::vector<StepRecord> retaken_;  // read already, but not yet by the caller
+  std::string divergence_;
   int64_t checked_to_ = 0;  // steps up to this one are taken as step() takes them
   std::chrono::steady_clock::time_point read_at_{};
   std::vector<double> recent_norms_;  // of the last steps, for the report of a divergence

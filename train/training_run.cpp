@@ -10,6 +10,7 @@
 #include "autograd/tape.h"
 #include "data/atomic_file.h"
 #include "tensor/nearest.h"
+#include "train/nan_policy.h"
 #include "train/precision_check.h"
 #include "train/signals.h"
 
@@ -44,6 +45,7 @@ void remove_run(const fs::path& folder) {
   for (fs::directory_iterator it(folder, ignored), end; it != end; it.increment(ignored))
     if (it->path().filename().string().starts_with("events.out.tfevents")) events.push_back(it->path());
   for (const fs::path& file : events) fs::remove(file, ignored);
+  remove_divergence_reports(folder);
 }
 
 std::string best_metric(const Config& config) {
@@ -80,12 +82,14 @@ class EvaluationScope {
 // The loop of one call of execute(). Invariant: evaluated_ and saved_ are the last steps at which that was done.
 class Loop {
  public:
-  Loop(const Config& config, const TrainingParts& parts, Trainer& trainer, CheckpointFolder& checkpoints, RunContext& context)
+  Loop(const Config& config, const TrainingParts& parts, Trainer& trainer, CheckpointFolder& checkpoints, RunContext& context,
+       BadSteps& bad_steps)
       : config_(config),
         parts_(parts),
         trainer_(trainer),
         checkpoints_(checkpoints),
         context_(context),
+        bad_steps_(bad_steps),
         best_(best_metric(config)) {}
 
   void add(Hook& hook) { hooks_.push_back(&hook); }
@@ -95,6 +99,7 @@ class Loop {
     evaluated_ = checkpoint.state.integer("run.evaluated_step", -1);
     saved_ = checkpoint.step;
     for (Hook* hook : hooks_) hook->load(checkpoint.state);
+    best_.save(saved_best_);
   }
 
   TrainingResult run() {
@@ -103,7 +108,7 @@ class Loop {
     for (;;) {
       if (due(config_.eval.every) && evaluated_ != step() && parts_.evaluate) evaluate(false);
       if (stop_requested()) break;
-      if (improved_ || (due(config_.checkpoint.every) && saved_ != step())) save();
+      if (improved_ || (due(config_.checkpoint.every) && saved_ != step())) save(false);
       if (!context_.stop_reason.empty() || step() >= context_.total_steps) break;
       take_step();
     }
@@ -114,7 +119,7 @@ class Loop {
       if (!context_.stop_reason.empty()) result.end = TrainingEnd::stopped_early;
       if (evaluated_ != step() && parts_.evaluate) evaluate(true);
     }
-    if (improved_ || saved_ != step()) save();
+    if (improved_ || saved_ != step()) save(true);
     for (Hook* hook : hooks_) hook->finish(context_);
     result.steps = step();
     result.epochs = trainer_.epochs_done();
@@ -129,8 +134,13 @@ class Loop {
 
   // A device works on while the host goes ahead; its losses are read where they are shown, and before anything looks at the weights.
   void take_step() {
-    if (trainer_.model().device().kind == DeviceKind::cpu) return tell({trainer_.step()});
-    trainer_.launch();
+    try {
+      if (trainer_.model().device().kind == DeviceKind::cpu) return tell({trainer_.step()});
+      trainer_.launch();
+    } catch (const DivergedError& e) {
+      tell(trainer_.read());
+      return bad_steps_.handle(context_, e, checkpoint());
+    }
     const bool seen = step() % config_.run.log_every == 0 || due(config_.eval.every) || due(config_.checkpoint.every);
     if (seen || step() >= context_.total_steps || stop_requested()) tell(trainer_.read());
   }
@@ -157,16 +167,28 @@ class Loop {
     last_ = e.values;
   }
 
-  void save() {
+  Checkpoint checkpoint() const {
     Checkpoint c;
     c.model = config_.model.name;
     c.config = to_toml(config_);
     c.best = best_.text();
     trainer_.save(c);
-    for (Hook* hook : hooks_) hook->save(c.state);
+    for (const Hook* hook : hooks_) hook->save(c.state);
     c.state.set("run.evaluated_step", evaluated_);
-    checkpoints_.save(c, improved_);
-    saved_ = step();
+    return c;
+  }
+
+  void save(bool at_end) {
+    try {
+      checkpoints_.save(checkpoint(), improved_);
+      saved_ = step();
+      best_.save(saved_best_);
+    } catch (const IoError& e) {
+      if (at_end || config_.checkpoint.on_error == "stop") throw;
+      context_.warn(fmt::format("{}; the training goes on, and tries again with the next checkpoint", e.what()));
+      best_ = BestHook(best_.metric());  // the best one is still that of best.safetensors
+      best_.load(saved_best_);
+    }
     improved_ = false;
   }
 
@@ -175,7 +197,9 @@ class Loop {
   Trainer& trainer_;
   CheckpointFolder& checkpoints_;
   RunContext& context_;
+  BadSteps& bad_steps_;
   BestHook best_;
+  TrainingState saved_best_;  // of the last checkpoint that was written
   std::vector<Hook*> hooks_;
   int64_t evaluated_ = -1, saved_ = -1;
   bool improved_ = false;  // since the last save
@@ -287,7 +311,8 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   begin();
   if (parts.begun) parts.begun();
   for (const std::string& note : parts.notes) say(note);
-  Loop loop(config_, parts, trainer, checkpoints_, context);
+  BadSteps bad_steps(parse_nan_policy(config_.run.on_nan), checkpoints_, options_.command);
+  Loop loop(config_, parts, trainer, checkpoints_, context, bad_steps);
   EarlyStoppingHook early_stopping(config_.early_stopping);
   PlateauHook plateau(config_.solver.plateau_metric);
   LogHook log;
@@ -295,6 +320,7 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
   TensorBoardHook tensorboard;
   PicturesHook pictures(parts.pictures);
   loop.add(loop.best());
+  loop.add(bad_steps);
   if (config_.early_stopping.patience > 0) loop.add(early_stopping);
   if (trainer.has_plateau()) loop.add(plateau);
   loop.add(log);

@@ -27,6 +27,7 @@ struct TrainingRunOptions {
   std::string resume{};  // "": a new run; "auto": from RUN's newest good checkpoint, or anew; else a checkpoint or a run's folder
   bool overwrite = false;  // a RUN that holds a run is emptied of it
   bool quiet = false;
+  std::string command{};  // `glia train ...` with recipe and data, for the report of a step that diverged
 };
 
 struct TrainingParts {
@@ -74,8 +75,8 @@ class TrainingRun {
   // Adds a hook behind the standard ones.
   void add_hook(std::unique_ptr<Hook> hook) { extra_hooks_.push_back(std::move(hook)); }
 
-  // Trains to the limit, or until a signal or early stopping. Throws DivergedError, IoError of a checkpoint, and what the parts
-  // throw. A SIGINT, SIGTERM or SIGUSR1 ends it after the step under way, saved.
+  // Trains to the limit, or until a signal or early stopping. Throws DivergedError as run.on_nan has it, IoError of a checkpoint (with
+  // checkpoint.on_error = "warn" of the last one only), and what the parts throw. A SIGINT, SIGTERM or SIGUSR1 ends it after the step under way, saved.
   TrainingResult execute(const TrainingParts& parts);
 
  private:

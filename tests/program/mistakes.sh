@@ -198,6 +198,14 @@ expect 6 "largest live tensors" "$GLIA" train unet --data cells --out capped2 "$
 # divergence: 5, weights stay finite
 expect 5 "likely cause: the learning rate" "$GLIA" train unet --data cells --out wild "${SMALL[@]}" --set solver.optimizer=sgd --set solver.lr=1e6 \
   --set solver.max_iterations=20
+expect 5 "4 such steps in a row" "$GLIA" train unet --data cells --out wild "${SMALL[@]}" --set solver.optimizer=sgd --set solver.lr=1e6 \
+  --set solver.max_iterations=20 --overwrite
+file wild/diverged/step-000005.txt wild/checkpoints/last.safetensors
+# the report's command runs the step again
+replay=$(grep -h 'glia train.*--on-nan stop' wild/diverged/step-000005.txt)
+expect 5 "step 5: the loss is not finite" bash -c "${replay//  glia train/\"$GLIA\" train}"
+expect 2 "skip:N" "$GLIA" train unet --data cells --out wild "${SMALL[@]}" --on-nan skip
+expect 2 "checkpoint.on_error" "$GLIA" train unet --data cells --out wild "${SMALL[@]}" --on-save-error ignore
 
 TOY=(--set backbone.stem_channels=8 --set backbone.res2_channels=16 --set backbone.width_per_group=8 --set backbone.fpn_channels=16
   --set roi_heads.box_fc_dim=32 --set roi_heads.mask_conv_dim=8 --set input.crop=64 --set solver.max_iterations=8 --set eval.pictures=0)
