@@ -507,6 +507,20 @@ TEST_CASE("run: evaluation sees the averaged weights, training goes on with its 
   CHECK(results(with.folder)[0].at("val_loss") != results(without.folder)[0].at("val_loss"));
 }
 
+TEST_CASE("run: drawing pictures is an evaluation: it leaves weights and statistics alone") {
+  const TemporaryFolder folder;
+  TinyTraining drawn(folder / "drawn"), plain(folder / "plain");
+  int pictures = 0;
+  drawn.pictures = [&](TinyNet& net) {
+    ++pictures;
+    CHECK_FALSE(wants_grad(net(Tensor::full({1, 8, 8, 1}, 3.0))));
+  };
+  drawn.run();
+  plain.run();
+  CHECK(pictures > 0);
+  CHECK(same_bits(read_checkpoint(last_of(drawn.folder)).weights, read_checkpoint(last_of(plain.folder)).weights));
+}
+
 TEST_CASE("run: files of the log on a full disk are given up, the training is not (R24)") {
   const TemporaryFolder folder;
   TinyTraining training(folder / "run");

@@ -83,8 +83,9 @@ struct TinyTraining {
   std::function<NamedLosses(TinyNet&, const Batch&)> losses = [](TinyNet& net, const Batch& b) -> NamedLosses {
     return {{"bce", apply(BceWithLogits{}, net(b.tensors[0]), b.tensors[1], Tensor(), Tensor())}};
   };
-  int64_t stop_after = -1;          // a wish to stop as by a signal
-  int64_t stop_in_evaluation = -1;  // number of the evaluation in this process, from 1, on whose way that comes
+  std::function<void(TinyNet&)> pictures;  // drawn from the network after an evaluation that is the best so far
+  int64_t stop_after = -1;                 // a wish to stop as by a signal
+  int64_t stop_in_evaluation = -1;         // number of the evaluation in this process, from 1, on whose way that comes
   bool with_validation = true;
   Device device;
   std::function<double(int64_t evaluation)> scripted_dice;  // instead of the measured value
@@ -117,6 +118,7 @@ struct TinyTraining {
     run.add_hook(std::make_unique<Stop>(stop_after));
     TrainingParts parts{.model = net, .losses = [&](const Batch& b) { return losses(net, b); }, .loader = loader};
     if (with_validation) parts.evaluate = [&] { return evaluate(net); };
+    if (pictures) parts.pictures = [&](const std::filesystem::path&, int64_t) { pictures(net); };
     parts.metric_names = {"loss", "dice", "noise"};
     return run.execute(parts);
   }

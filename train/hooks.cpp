@@ -172,6 +172,7 @@ void TensorBoardHook::after_evaluation(RunContext& context, ValidationResult& e)
 void PicturesHook::after_evaluation(RunContext& context, ValidationResult& e) {
   if (!e.best || !draw_) return;
   try {
+    const EvaluationScope scope(context.trainer);
     draw_(context.folder / "pictures", e.step);
   } catch (const Error& error) {
     context.warn(fmt::format("pictures: {}; the training goes on without them", error.what()));

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/tape.h"
 #include "data/loader.h"
 #include "nn/module.h"
 #include "nn/optimizer.h"
@@ -157,5 +158,25 @@ class Trainer {
 
 // sum of weight * loss over scalars, recorded for backward. A weight that `weights` doesn't give is 1.
 Tensor weighted_sum(const NamedLosses& losses, const NumberMap& weights);
+
+// Puts the model into the state in which it is evaluated, for a scope: its average weights, its running statistics used and left alone, no
+// gradients.
+class EvaluationScope {
+ public:
+  explicit EvaluationScope(Trainer& trainer) : trainer_(trainer) {
+    trainer_.swap_average();
+    trainer_.model().eval();
+  }
+  ~EvaluationScope() {
+    trainer_.swap_average();
+    trainer_.model().train();
+  }
+  EvaluationScope(const EvaluationScope&) = delete;
+  EvaluationScope& operator=(const EvaluationScope&) = delete;
+
+ private:
+  Trainer& trainer_;
+  NoGrad no_grad_;
+};
 
 }  // namespace glia

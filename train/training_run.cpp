@@ -60,25 +60,6 @@ void check_metric(const char* key, const std::string& metric, const std::vector<
                    near.empty() ? "" : fmt::format(" (did you mean {}?)", near), fmt::join(known, ", "));
 }
 
-// Puts the model into the state in which it is evaluated, for a scope.
-class EvaluationScope {
- public:
-  explicit EvaluationScope(Trainer& trainer) : trainer_(trainer) {
-    trainer_.swap_average();
-    trainer_.model().eval();
-  }
-  ~EvaluationScope() {
-    trainer_.swap_average();
-    trainer_.model().train();
-  }
-  EvaluationScope(const EvaluationScope&) = delete;
-  EvaluationScope& operator=(const EvaluationScope&) = delete;
-
- private:
-  Trainer& trainer_;
-  NoGrad no_grad_;
-};
-
 // The loop of one call of execute(). Invariant: evaluated_ and saved_ are the last steps at which that was done.
 class Loop {
  public:
