@@ -232,6 +232,7 @@ int run_step(const Options& options) {
   if (common.device == "auto") common.device = config.run.device;
   const Device device = common.apply_to_device();
   use_precision(config.run.precision, device);
+  set_recomputing(config.run.recompute);
   set_tuning(!config.run.deterministic);
   const Timing t = time_recipe(options, config, device, height, width);
   if (options.explain) return 0;

@@ -57,6 +57,7 @@ Device apply_run_settings(const Options& options, const Config& config) {
   const Device device = common.apply_to_device();
   if (config.run.memory_limit > 0) set_memory_limit(static_cast<size_t>(config.run.memory_limit * 1e9), device);
   use_precision(config.run.precision, device);
+  set_recomputing(config.run.recompute);
   set_tuning(!config.run.deterministic);
   return device;
 }

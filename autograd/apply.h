@@ -74,7 +74,7 @@ auto apply(const Op& op, const In&... in) {
       node->device = device;
       node->inputs = {in.grad_record()...};
       node->specs = {TensorSpec{in.shape(), in.dtype()}...};
-      node->pull = [op, device, saved_in, saved_out](const Tensor& dy, std::span<Tensor* const> grads) {
+      node->pull = [op, device, saved_in, saved_out](Tensor dy, std::span<Tensor* const> grads) {
         const auto body = Op::backward.pick(device, dy.dtype());
         std::apply(
             [&](const auto&... tensor) {
@@ -118,7 +118,7 @@ Tensor apply_list(const Op& op, std::span<const Tensor> xs) {
     node->inputs.push_back(x.grad_record());
     node->specs.push_back({x.shape(), x.dtype()});
   }
-  node->pull = [op, device, specs = node->specs](const Tensor& dy, std::span<Tensor* const> grads) {
+  node->pull = [op, device, specs = node->specs](Tensor dy, std::span<Tensor* const> grads) {
     Op::backward.pick(device, dy.dtype())(op, specs, dy, grads);
   };
   auto record = std::make_shared<GradRecord>();

@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
 #include <algorithm>
+#include <atomic>
 #include <unordered_set>
 
 #include "kernels/optimizer.h"
@@ -12,10 +13,15 @@ using Edge = std::shared_ptr<GradRecord>;
 
 thread_local bool recording = true;
 thread_local OpObserver* observer = nullptr;
+std::atomic<bool> recomputing_now = false;
 
 void accumulate(Tensor& into, const Tensor& x) {
   GLIA_CHECK(same_shape(into, x), "backward: a gradient of {} into one of {}", x.shape(), into.shape());
   AddInPlace::forward.pick(into.device(), into.dtype())({}, x, into);
+}
+
+void check_unused(const GradRecord& record) {
+  GLIA_CHECK(!record.freed, "backward: this graph was used and freed by an earlier backward; run forward again");
 }
 
 // Depth-first post-order without recursion, so that a deep network cannot overflow the stack.
@@ -25,7 +31,7 @@ std::vector<Edge> topological_order(const Edge& root) {
   std::vector<std::pair<Edge, size_t>> stack{{root, 0}};
   while (!stack.empty()) {
     auto& [record, next] = stack.back();
-    GLIA_CHECK(!record->freed, "backward: this graph was used and freed by an earlier backward; run forward again");
+    check_unused(*record);
     if (record->node && next < record->node->inputs.size()) {
       Edge child = record->node->inputs[next++];
       if (child && seen.insert(child.get()).second) stack.emplace_back(std::move(child), 0);
@@ -38,7 +44,7 @@ std::vector<Edge> topological_order(const Edge& root) {
 }
 
 // Runs one node: the first gradient that reaches a record is written in place, later ones are added.
-void pull(const Node& node, const Tensor& dy) {
+void pull(const Node& node, Tensor dy) {
   const size_t n = node.inputs.size();
   std::vector<Tensor> grads(n);
   std::vector<Tensor*> wanted(n, nullptr);
@@ -47,11 +53,12 @@ void pull(const Node& node, const Tensor& dy) {
     if (!edge) continue;
     const bool first = !edge->grad && std::find(node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(i),
                                                 edge) == node.inputs.begin() + static_cast<std::ptrdiff_t>(i);
-    grads[i] = first && edge->buffer ? edge->buffer : Tensor(node.specs[i].shape, node.specs[i].dtype, node.device);
+    if (!node.brings_gradients)
+      grads[i] = first && edge->buffer ? edge->buffer : Tensor(node.specs[i].shape, node.specs[i].dtype, node.device);
     wanted[i] = &grads[i];
   }
   const MemoryScope scope(node.name);
-  node.pull(dy, wanted);
+  node.pull(std::move(dy), wanted);
   if (observer) observer->after_backward(node, grads);
   for (size_t i = 0; i < n; ++i) {
     if (!wanted[i]) continue;
@@ -59,8 +66,22 @@ void pull(const Node& node, const Tensor& dy) {
     if (record.grad) {
       accumulate(record.grad, grads[i]);
     } else {
-      record.grad = std::move(grads[i]);
+      if (node.brings_gradients && record.buffer) record.buffer.copy_from(grads[i]);
+      record.grad = node.brings_gradients && record.buffer ? record.buffer : std::move(grads[i]);
     }
+  }
+}
+
+// From a root that has its gradient to the leaves.
+void run_backward(const Edge& root) {
+  std::vector<Edge> order = topological_order(root);
+  for (; !order.empty(); order.pop_back()) {
+    GradRecord& record = *order.back();
+    if (!record.node) continue;  // a leaf keeps its gradient
+    Tensor gradient = std::exchange(record.grad, {});
+    const auto node = std::exchange(record.node, nullptr);  // frees the saved tensors right after their last use
+    record.freed = true;
+    if (gradient) pull(*node, std::move(gradient));
   }
 }
 
@@ -94,7 +115,7 @@ void backward(const Tensor& y, const Tensor& dy) {
   GLIA_CHECK(dy || y.size() == 1, "backward: y is {}; without dy it must be one number", y.shape());
   GLIA_CHECK(!dy || same_shape(y, dy), "backward: dy is {}, y is {}", dy.shape(), y.shape());
   GradRecord& root = *y.grad_record();
-  std::vector<Edge> order = topological_order(y.grad_record());
+  check_unused(root);
   const Tensor seed = dy ? dy.detach() : Tensor::full(y.shape(), 1.0, y.dtype(), y.device());
   if (root.grad) {
     accumulate(root.grad, seed);
@@ -102,14 +123,50 @@ void backward(const Tensor& y, const Tensor& dy) {
     root.grad = root.buffer ? root.buffer : seed.clone();
     if (root.buffer) root.buffer.copy_from(seed);
   }
-  for (; !order.empty(); order.pop_back()) {
-    GradRecord& record = *order.back();
-    if (!record.node) continue;  // a leaf keeps its gradient
-    const Tensor gradient = std::exchange(record.grad, {});
-    const auto node = std::exchange(record.node, nullptr);  // frees the saved tensors right after their last use
-    record.freed = true;
-    if (gradient) pull(*node, gradient);
+  run_backward(y.grad_record());
+}
+
+bool recomputing() { return recomputing_now.load(std::memory_order_relaxed); }
+void set_recomputing(bool on) { recomputing_now.store(on, std::memory_order_relaxed); }
+
+Tensor recompute(const Recomputed& f, std::vector<Tensor> inputs) {
+  if (!recomputing() || !grad_enabled()) return f(std::move(inputs));
+  auto node = std::make_shared<Node>();
+  node->name = "recompute";
+  node->device = inputs.at(0).device();
+  std::vector<Tensor> kept, leaves;
+  for (const Tensor& x : inputs) {
+    node->inputs.push_back(x.grad_record());
+    node->specs.push_back({x.shape(), x.dtype()});
+    kept.push_back(x.detach());
+    leaves.push_back(x.detach());
+    if (wants_grad(x)) require_grad(leaves.back());
   }
+  inputs.clear();
+  Tensor y = f(std::move(leaves));
+  if (!wants_grad(y)) return y;
+  y = y.detach();  // what f recorded dies here
+  node->brings_gradients = true;
+  node->pull = [f, kept](Tensor dy, std::span<Tensor* const> grads) {
+    std::vector<Tensor> again;
+    std::vector<Edge> edges(kept.size());
+    for (size_t i = 0; i < kept.size(); ++i) {
+      again.push_back(kept[i].detach());
+      if (grads[i]) edges[i] = require_grad(again.back()).grad_record();
+    }
+    const Edge root = f(std::move(again)).grad_record();
+    root->grad = std::move(dy);
+    run_backward(root);
+    for (size_t i = 0; i < kept.size(); ++i) {
+      if (!grads[i]) continue;
+      *grads[i] = std::exchange(edges[i]->grad, {});
+      if (!*grads[i]) *grads[i] = Tensor::zeros(kept[i].shape(), kept[i].dtype(), kept[i].device());
+    }
+  };
+  auto record = std::make_shared<GradRecord>();
+  record->node = std::move(node);
+  y.set_grad_record(std::move(record));
+  return y;
 }
 
 }  // namespace glia

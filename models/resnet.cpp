@@ -55,11 +55,13 @@ Tensor Resnet::Stem::operator()(const Tensor& images) {
 
 void Resnet::Stage::add_block(const ResnetOptions& o, int64_t in, int64_t width, int64_t out, int64_t stride, nn::NormKind norm) {
   const std::string name = std::to_string(blocks.size());
+  counts = norm == nn::NormKind::bn;
   add(name, blocks.emplace_back(o, in, width, out, stride, norm));
 }
 
 Tensor Resnet::Stage::operator()(Tensor x) {
-  for (Bottleneck& block : blocks) x = block(x);
+  for (Bottleneck& block : blocks)
+    x = counts ? block(x) : recompute([&block](std::vector<Tensor> in) { return block(in[0]); }, {std::move(x)});
   return x;
 }
 

@@ -33,6 +33,7 @@ class Resnet : public Module {
   };
   struct Stage : Module {
     std::deque<Bottleneck> blocks;
+    bool counts = false;  // norms with running statistics: no block may run twice
     void add_block(const ResnetOptions& options, int64_t in, int64_t width, int64_t out, int64_t stride, nn::NormKind norm);
     Tensor operator()(Tensor x);
   };

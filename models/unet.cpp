@@ -57,18 +57,15 @@ class KerasUnet : public Unet {
     std::vector<Tensor> skips;
     Tensor x = image;
     for (int64_t i = 0; i <= depth_; ++i) {
-      if (i > 0) x = max_pool2d(x, 2);
-      x = convs_[2 * i + 1](convs_[2 * i](x));
+      x = recompute(down(i), {std::move(x)});
       if (dropped_ && i == depth_ - 1) x = dropout_(x);
       if (dropped_ && i == depth_) x = dropout_deepest_(x);
       if (i < depth_) skips.push_back(x);
     }
-    for (int64_t i = depth_ - 1, k = 0; i >= 0; --i, ++k) {
-      x = ups_[k](x);
-      x = concat({skips.back(), x}, 3);
+    for (int64_t k = 0; k < depth_; ++k) {
+      std::vector<Tensor> inputs{std::move(skips.back()), std::move(x)};
       skips.pop_back();
-      x = convs_[2 * (depth_ + 1 + k)](x);
-      x = convs_[2 * (depth_ + 1 + k) + 1](x);
+      x = recompute(up(k), std::move(inputs));
     }
     for (nn::Conv2d& layer : head_.layers) x = layer(x);
     return x;
@@ -77,6 +74,25 @@ class KerasUnet : public Unet {
   int64_t divisor() const override { return int64_t{1} << depth_; }
 
  private:
+  // {x of the level above, or the image} -> level i
+  Recomputed down(int64_t i) {
+    return [this, i](std::vector<Tensor> in) {
+      if (i > 0) in[0] = max_pool2d(in[0], 2);
+      in[0] = convs_[2 * i](in[0]);
+      return convs_[2 * i + 1](in[0]);
+    };
+  }
+
+  // {skip, x of the level below} -> step k of the way up
+  Recomputed up(int64_t k) {
+    return [this, k](std::vector<Tensor> in) {
+      Tensor x = concat({in[0], ups_[k](in[1])}, 3);
+      in.clear();
+      x = convs_[2 * (depth_ + 1 + k)](x);
+      return convs_[2 * (depth_ + 1 + k) + 1](x);
+    };
+  }
+
   int64_t depth_;
   bool dropped_;
   size_t count_ = 0;

@@ -170,6 +170,7 @@ struct RunConfig {
   std::string precision = "auto";
   bool check_precision = true;
   double memory_limit = 0;
+  bool recompute = false;
   int64_t log_every = 20;
   bool tensorboard = true;
   std::string on_nan = "skip:3";

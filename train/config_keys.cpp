@@ -242,6 +242,9 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
        free(row("run.check_precision", r, &R::check_precision, any,
                 "on a device in tf32 or bf16: compare the first batch's losses with fp32's before training")),
        free(row("run.memory_limit", r, &R::memory_limit, between(0, 1e6), "GB that tensors may take; 0: no limit")),
+       free(row("run.recompute", r, &R::recompute, any,
+                "training computes blocks of layers once more instead of keeping their results: less memory, same numbers. "
+                "unet_keras, backbones of Mask R-CNN")),
        free(row("run.log_every", r, &R::log_every, between(1, big),
                 "steps between progress lines where stdout is no terminal, and between looks at a device's losses")),
        free(row("run.tensorboard", r, &R::tensorboard, any, "write TensorBoard events")),
