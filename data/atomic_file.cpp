@@ -31,6 +31,7 @@ const char* cause_of(int error) {
     case EACCES:
     case EPERM: return "; check the permissions of the file and its folder";
     case ENOENT: return "; check the path";
+    case EFBIG: return "; the file is larger than the system or `ulimit -f` allows";
     case EMFILE:
     case ENFILE: return "; too many files are open";
     default: return "";
@@ -41,11 +42,11 @@ const char* cause_of(int error) {
   throw IoError("{}: cannot {}: {}{}", path.string(), what, std::strerror(error), cause_of(error));
 }
 
-// Repeats a call that a signal interrupted.
+// Repeats a call that a signal interrupted; not for ever, since a file system that is at fault must end in an error.
 template <class F>
 auto retried(F&& call) {
   auto result = call();
-  while (result < 0 && errno == EINTR) result = call();
+  for (int i = 0; i < 1000 && result < 0 && errno == EINTR; ++i) result = call();
   return result;
 }
 
@@ -79,6 +80,7 @@ FileCalls& file_calls() {
       [](int fd) { return ::fsync(fd); },
       [](int fd) { return ::close(fd); },
       [](const char* from, const char* to) { return std::rename(from, to); },
+      [](const char* from, const char* to) { return ::link(from, to); },
       [](const char* path) { return ::unlink(path); },
   };
   return calls;
@@ -155,9 +157,13 @@ void AtomicFile::commit() {
   // After close() fails with EINTR the descriptor is gone on Linux; the data were synced above.
   if (file_calls().close(std::exchange(fd_, -1)) != 0 && errno != EINTR) fail("close", path_, errno);
   if (temporary_.empty()) return;
-  if (retried([&] { return file_calls().rename(temporary_.c_str(), path_.c_str()); }) != 0) fail("rename", path_, errno);
+  rename_over(temporary_, path_);
   temporary_.clear();
   sync_folder(path_.parent_path());
+}
+
+void rename_over(const fs::path& from, const fs::path& to) {
+  if (retried([&] { return file_calls().rename(from.c_str(), to.c_str()); }) != 0) fail("rename", to, errno);
 }
 
 void write_file(const fs::path& path, std::string_view content) {

@@ -19,6 +19,7 @@ struct FileCalls {
   int (*fsync)(int fd);
   int (*close)(int fd);
   int (*rename)(const char* from, const char* to);
+  int (*link)(const char* from, const char* to);
   int (*unlink)(const char* path);
 };
 FileCalls& file_calls();
@@ -51,6 +52,9 @@ class AtomicFile {
   uint64_t size_ = 0;
   int fd_ = -1;
 };
+
+// `from` takes the place of `to`, whether there was one or not, in one step. Throws IoError; durable with sync_folder().
+void rename_over(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // AtomicFile in one call.
 void write_file(const std::filesystem::path& path, std::string_view content);

@@ -1,4 +1,4 @@
-// Checkpoints under truncation, corruption, full disks and kills (R21, R22, R24, R25, R30), and the rule of early stopping.
+// Checkpoints under truncation, corruption, full disks and kills (R21, R24, R25, R30), and the rule of early stopping.
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -15,74 +15,21 @@
 #include "data/safetensors.h"
 #include "tensor/error.h"
 #include "tensor/random.h"
+#include "tests/checkpoint_fixture.h"
 #include "tests/paths.h"
 #include "train/checkpoint.h"
 #include "train/early_stopping.h"
 
 using namespace glia;
+using tests::checkpoint_of;
+using tests::holds;
+using tests::names_in;
 using tests::TemporaryFolder;
 namespace fs = std::filesystem;
 
 namespace {
 
-// A small checkpoint whose numbers depend on the step.
-Checkpoint checkpoint_of(int64_t step, int64_t size = 500) {
-  Checkpoint c;
-  c.model = "tiny";
-  c.config = "[run]\nseed = 3\n";
-  c.step = step;
-  c.epoch = step / 10;
-  c.seed = 3;
-  c.best = "dice 0.5 at step 2";
-  c.state.set("best.value", 0.1);
-  c.state.set("count", int64_t(7));
-  c.state.set("name", std::string("x\ny"));
-  c.weights["conv.weight"] = Tensor::full({size}, 0.5 + static_cast<double>(step));
-  c.weights["conv.bias"] = Tensor::full({3}, 0.25);
-  c.optimizer["optimizer.steps"] = Tensor::full({}, static_cast<double>(step), DType::int64);
-  c.optimizer["optimizer.exp_avg.conv.weight"] = Tensor::full({size}, 0.125);
-  c.ema["conv.weight"] = Tensor::full({size}, 0.75);
-  return c;
-}
-
-bool holds(const Checkpoint& c, int64_t step) {
-  return c.step == step && c.weights.at("conv.weight").values<float>()[0] == 0.5f + static_cast<float>(step);
-}
-
-std::vector<std::string> names_in(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 void cut(const fs::path& file, uint64_t size) { fs::resize_file(file, size); }
-
-// Lets the n-th system call of writing fail with `error`; counts them all.
-struct CallFault {
-  static inline int count = 0, at = 0, error = 0;
-  static inline FileCalls real{};
-  static bool hit() {
-    if (++count != at) return false;
-    errno = error;
-    return true;
-  }
-  CallFault(int n, int code) {
-    real = file_calls();
-    count = 0;
-    at = n;
-    error = code;
-    file_calls() = {
-        [](const char* path, int flags, unsigned mode) { return hit() ? -1 : real.open(path, flags, mode); },
-        [](int fd, const void* data, size_t bytes) { return hit() ? ssize_t(-1) : real.write(fd, data, bytes); },
-        [](int fd) { return hit() ? -1 : real.fsync(fd); },
-        [](int fd) { return hit() ? (real.close(fd), errno = error, -1) : real.close(fd); },
-        [](const char* from, const char* to) { return hit() ? -1 : real.rename(from, to); },
-        [](const char* path) { return hit() ? -1 : real.unlink(path); },
-    };
-  }
-  ~CallFault() { file_calls() = real; }
-};
 
 }  // namespace
 
@@ -202,43 +149,11 @@ TEST_CASE("checkpoint folder: the newest that verifies, with the reasons for pas
   CHECK_THROWS_WITH_AS(checkpoints.newest(), doctest::Contains("no checkpoint can be used"), DataError);
 }
 
-TEST_CASE("checkpoint folder: whichever system call fails, what was there is whole (R22)") {
-  for (const int error : {EIO, ENOSPC}) {
-    bool reached_the_end = false;
-    for (int n = 1; n < 100 && !reached_the_end; ++n) {
-      CAPTURE(n);
-      const TemporaryFolder folder;
-      CheckpointFolder checkpoints(folder.path(), 1);
-      checkpoints.save(checkpoint_of(1), true);
-      bool failed = false;
-      {
-        const CallFault fault(n, error);
-        try {
-          checkpoints.save(checkpoint_of(2), true);
-        } catch (const IoError& e) {
-          failed = true;
-          CHECK(std::string(e.what()).find(folder.path().string()) != std::string::npos);
-        }
-        reached_the_end = CallFault::count < n;
-      }
-      const auto found = checkpoints.newest();
-      REQUIRE(found);
-      CHECK(found->skipped.empty());
-      CHECK((failed || found->checkpoint.step == 2));
-      CHECK_NOTHROW(read_checkpoint(checkpoints.last()));
-      CHECK_NOTHROW(read_checkpoint(checkpoints.best()));
-      checkpoints.save(checkpoint_of(3), false);  // and it goes on
-      CHECK(holds(read_checkpoint(checkpoints.last()), 3));
-    }
-    CHECK(reached_the_end);
-  }
-}
-
 TEST_CASE("checkpoint folder: killed at any moment it loses nothing (R21)") {
   const TemporaryFolder folder;
   const Philox random(21, 0);
   int64_t before = 0;
-  for (uint64_t round = 0; round < 20; ++round) {
+  for (uint64_t round = 0; round < 100; ++round) {
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {  // writes back to back until it is killed

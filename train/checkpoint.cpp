@@ -171,17 +171,18 @@ bool CheckpointFolder::empty() const {
 void CheckpointFolder::replace_by_link(const fs::path& to, const fs::path& from) {
   const fs::path temporary = folder_ / fmt::format(".{}.tmp-{}", to.filename().string(), ::getpid());
   file_calls().unlink(temporary.c_str());
-  if (::link(from.c_str(), temporary.c_str()) != 0) {  // a file system without hard links
+  if (file_calls().link(from.c_str(), temporary.c_str()) != 0) {  // a file system without hard links
     const MappedFile source(from);
     AtomicFile copy(to);
     copy.write(source.bytes());
     copy.commit();
     return;
   }
-  if (file_calls().rename(temporary.c_str(), to.c_str()) != 0) {
-    const int error = errno;
+  try {
+    rename_over(temporary, to);
+  } catch (const IoError&) {
     file_calls().unlink(temporary.c_str());
-    throw IoError("{}: cannot rename: {}", to.string(), std::strerror(error));
+    throw;
   }
   // Renaming a link onto another link of the same file leaves both names (POSIX), so the temporary one may still be there.
   file_calls().unlink(temporary.c_str());
