@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "apps/segmentation.h"
+#include "data/atomic_file.h"
 #include "data/weights.h"
 #include "models/weight_names.h"
 #include "train/transfer.h"
@@ -61,11 +62,34 @@ void write_as_checkpoint(const WeightsConversion& c, const Weights& weights) {
   if (!c.quiet) fmt::print("{}\n", report.table());
 }
 
+bool asks_for_onnx(const WeightsConversion& c) {
+  return c.format == "onnx" || (c.format.empty() && fs::path(c.to).extension() == ".onnx");
+}
+
+void write_onnx(const WeightsConversion& c) {
+  if (!c.recipe.empty() || !c.settings.empty() || !c.names.empty())
+    throw UsageError(
+        "an ONNX file is made of a checkpoint: without --recipe, --set and --names (weights become a checkpoint before: glia "
+        "convert {} weights.safetensors --recipe RECIPE)",
+        c.from);
+  const TrainedSystem system = load_system(c.from, {}, Device{});
+  try {
+    const OnnxGraph graph = system.segmenter->onnx();
+    write_file(c.to, graph.model(system.config.model.name, {{"config", to_toml(system.config)}}));
+  } catch (const DataError& e) {
+    throw DataError("{} ({}): {}", c.from, system.config.model.name, e.what());
+  }
+  if (!c.quiet) fmt::print("{}: {} as ONNX, opset {}\n", c.to, system.config.model.name, OnnxGraph::opset);
+}
+
 }  // namespace
 
-bool is_weights_conversion(const WeightsConversion& c) { return !c.recipe.empty() || format_of(c).has_value(); }
+bool is_weights_conversion(const WeightsConversion& c) {
+  return asks_for_onnx(c) || !c.recipe.empty() || format_of(c).has_value();
+}
 
 void convert_weights(const WeightsConversion& c) {
+  if (asks_for_onnx(c)) return write_onnx(c);
   if (!c.names.empty() && c.names != "detectron2" && c.names != "torchvision")
     throw UsageError("--names '{}': want detectron2 or torchvision", c.names);
   const auto format = format_of(c);

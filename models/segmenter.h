@@ -15,6 +15,7 @@
 
 #include "data/instance.h"
 #include "data/loader.h"
+#include "data/onnx.h"
 #include "nn/module.h"
 
 namespace glia {
@@ -62,6 +63,9 @@ class Segmenter {
     for (const Tensor& image : images) predictions.push_back(predict(image));
     return predictions;
   }
+
+  // The network of evaluation as an ONNX graph, without what is before and after it. DataError where there is no export for the system.
+  virtual OnnxGraph onnx() { throw DataError("there is no export to ONNX for this system; there is for the UNets"); }
 };
 
 }  // namespace glia

@@ -10,6 +10,7 @@
 #include "kernels/loss.h"
 #include "kernels/loss_region.h"
 #include "models/unet_input.h"
+#include "models/unet_onnx.h"
 #include "models/unet_targets.h"
 
 namespace glia {
@@ -48,6 +49,7 @@ class UnetSegmenter : public Segmenter {
   explicit UnetSegmenter(const UnetSegmenterOptions& options) : options_(options), net_(make_unet(options_.network)) {}
 
   Module& module() override { return *net_; }
+  OnnxGraph onnx() override { return onnx_of_unet(options_.network, net_->state_dict()); }
   void infer(std::span<const Tensor> batch) override { net_->heads(at_network(batch[0])); }
 
  protected:

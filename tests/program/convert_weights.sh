@@ -55,6 +55,17 @@ expect 3 "would stay random" "$GLIA" convert "$SAMPLES/c2_R-50_tiny.pkl" x.safet
 expect 2 "ends in .safetensors" "$GLIA" convert first.pth x.pth --recipe unet
 absent x.safetensors
 
+# networks as ONNX
+expect 0 "unet_keras as ONNX, opset 17" "$GLIA" convert first/checkpoints/last.safetensors net.onnx
+file net.onnx
+expect 0 "unet_milesial as ONNX" "$GLIA" convert border/checkpoints/last.safetensors there --to onnx
+expect 2 "without --recipe" "$GLIA" convert first.pth x.onnx --recipe unet
+expect 3 "weights alone" "$GLIA" convert first.pth x.onnx
+expect 4 "absent.safetensors" "$GLIA" convert absent.safetensors x.onnx
+expect 0 "" "$GLIA" train cellpose --data cells --out flows --set cellpose.base_channels=4 --set cellpose.crop=64 --set cellpose.min_train_masks=1 --set solver.batch_size=2 --set solver.max_iterations=1 --set eval.pictures=0
+expect 3 "no export to ONNX for this system" "$GLIA" convert flows/checkpoints/last.safetensors x.onnx
+absent x.onnx
+
 # hostile files: data, whatever is asked of them
 printf '\200\002cos\nsystem\nX\020\000\000\000touch was_here_1 \205R.' >evil.pkl
 for command in "inspect evil.pkl" "convert evil.pkl x.safetensors" "train unet --data cells --out y --set init.weights=evil.pkl"; do
