@@ -193,6 +193,8 @@ int run(const Options& options) {
   if (!system.config.data.classes.empty()) dataset.categories = system.config.data.classes;
   make_output_folder(options.out, dataset);
   warn_of_other_results(kinds, options.out);
+  for (const char* part : {"", "labels", "overlay", "rois", "seg", "geojson"})
+    remove_stale_temporaries(fs::path(options.out) / part);  // of a prediction that was killed
 
   const NoGrad no_grad;
   const StopSignals signals;

@@ -18,6 +18,7 @@
 #include "tests/checkpoint_fixture.h"
 #include "tests/paths.h"
 #include "train/checkpoint.h"
+#include "train/config.h"
 #include "train/early_stopping.h"
 
 using namespace glia;
@@ -63,6 +64,26 @@ TEST_CASE("checkpoint: everything comes back to the bit") {
   for (const char* key : {"format", "model", "config", "step", "epoch", "seed", "best", "code_version"})
     CHECK(file.metadata().contains(key));
   CHECK(file.contains("ema.conv.weight"));
+}
+
+// An old one opens as long as this test is here: the file is of the first version and is not to be made anew.
+TEST_CASE("checkpoint: format 1 stays readable") {
+  const Checkpoint c = read_checkpoint(tests::fixtures_folder() / "checkpoint_1.safetensors");
+  CHECK(c.model == "unet_keras");
+  CHECK(c.step == 4);
+  CHECK(c.epoch == 4);
+  CHECK(c.seed == 0);
+  CHECK(c.best == "loss 0.68731 at step 4");
+  CHECK(c.state.number("best.value") == 0.6873077750205994);
+  CHECK(c.weights.size() == c.ema.size());
+  CHECK(c.weights.at("conv2d.bias").values<float>()[0] == 0.00381705305f);
+  CHECK(c.ema.at("conv2d.bias").values<float>()[0] == 0.000869448413f);
+  CHECK(c.optimizer.at("optimizer.steps").item() == 4);
+  Config config;
+  read_toml(config, c.config, "checkpoint_1.safetensors");
+  CHECK_NOTHROW(check_config(config));
+  CHECK(config.model.base_channels == 2);
+  CHECK(config.solver.ema == 0.9);
 }
 
 TEST_CASE("checkpoint: cut short anywhere or with a changed bit it is refused (R25)") {

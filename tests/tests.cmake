@@ -19,7 +19,7 @@ add_test(NAME layers COMMAND ${CMAKE_SOURCE_DIR}/scripts/check_layers.sh ${CMAKE
 foreach(suite ${suites})
   add_test(NAME ${suite} COMMAND glia_tests --test-suite=${suite})
 endforeach()
-set(scripts journey mistakes documents systems convert_weights)
+set(scripts journey mistakes documents systems convert_weights crashes)
 foreach(script ${scripts})
   add_test(NAME ${script} COMMAND ${CMAKE_SOURCE_DIR}/tests/program/${script}.sh)
   set_tests_properties(${script} PROPERTIES ENVIRONMENT "GLIA=$<TARGET_FILE:glia>;GLIA_SOURCE=${CMAKE_SOURCE_DIR}")

@@ -243,6 +243,7 @@ void TrainingRun::open_folder() {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw IoError("{}: the folder of the run cannot be made: {}", folder.string(), error.message());
+  for (const fs::path& written : {folder, folder / "pictures", folder / "diverged"}) remove_stale_temporaries(written);
   checkpoints_.create();
 }
 

@@ -186,8 +186,15 @@ expect 0 "are not those that the run was started with" "$GLIA" train unet --data
 if [ "$(id -u)" = 0 ] && mkdir -p tiny && mount -t tmpfs -o size=256k tmpfs tiny 2>/dev/null; then
   expect 4 "disk is full" "$GLIA" train unet --data cells --out tiny/run "${SMALL[@]}"
   expect 4 "No space left" "$GLIA" synth --out tiny/more --images 20 --size 256x256
+  expect 4 "the training goes on, and tries again" "$GLIA" train unet --data cells --out tiny/run2 "${SMALL[@]}" --on-save-error warn \
+    --set checkpoint.every=1
+  mount -o remount,ro tiny
+  expect 4 "the file system is read-only" "$GLIA" convert cells tiny/x.json
+  expect 4 "tiny/run3" "$GLIA" train unet --data cells --out tiny/run3 "${SMALL[@]}"
   umount tiny
 fi
+expect 4 "larger than the system or" bash -c 'ulimit -f 40; exec "$@"' _ "$GLIA" train unet --data cells --out limited "${SMALL[@]}"
+absent limited/checkpoints/last.safetensors
 touch plain
 expect 4 "plain" "$GLIA" train unet --data cells --out plain/run "${SMALL[@]}"
 
