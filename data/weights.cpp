@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "data/hdf5.h"
 #include "data/npy.h"
 #include "data/pickle.h"
 #include "data/safetensors.h"
@@ -124,8 +125,7 @@ bool begins_pickle(std::span<const std::byte> bytes) {
     first += fmt::format(" {:02x}", std::to_integer<unsigned>(b));
   throw DataError(
       "{}: no file of weights that is known (it begins with{}); want safetensors, PyTorch's .pth or .pt, a .pkl of NumPy arrays, "
-      ".npz "
-      "or .npy",
+      ".npz, .npy, or Keras' .h5",
       source, first);
 }
 
@@ -154,8 +154,8 @@ Weights read_weights(const std::filesystem::path& path) {
     read_zip(bytes, weights);
   } else if (looks_like_safetensors(bytes)) {
     read_safetensors(bytes, weights);
-  } else if (text.starts_with("\x89HDF\r\n\x1a\n")) {
-    throw DataError("{}: an HDF5 file (Keras' .h5), which is not read", path.string());
+  } else if (looks_like_hdf5(bytes)) {
+    read_hdf5(bytes, weights);
   } else if (text.size() > 262 && text.substr(257, 5) == "ustar") {
     throw DataError("{}: PyTorch's oldest format (a tar archive) is not read; load and save it again with PyTorch",
                     path.string());
@@ -180,7 +180,7 @@ Weights model_weights(const Weights& weights) {
     return std::any_of(weights.tensors.begin(), weights.tensors.end(), [&](const auto& t) { return t.name.starts_with(prefix); });
   };
   std::string_view prefix;
-  for (const std::string_view p : {"model/", "model_state/", "state_dict/"})
+  for (const std::string_view p : {"model/", "model_state/", "state_dict/", "model_weights/"})
     if (prefix.empty() && begins(p)) prefix = p;
   const auto format = weights.scalars.find("format");
   const bool own = format != weights.scalars.end() && std::holds_alternative<std::string>(format->second) &&

@@ -1,6 +1,6 @@
 #pragma once
 // Files of weights of any framework, read alike: safetensors, PyTorch's .pth and .pt (both containers), detectron2's and Caffe2's
-// .pkl, NumPy's .npy and .npz. The format is recognised by the content, whatever the file is called. Nothing in a file can run, sizes
+// .pkl, NumPy's .npy and .npz, Keras' .h5 and .weights.h5. The format is recognised by the content, whatever the file is called. Nothing in a file can run, sizes
 // are checked before memory is taken, and tensors are read one by one when they are asked for.
 #include <cstdint>
 #include <filesystem>
@@ -31,8 +31,8 @@ struct Weights {
 // DataError (naming the file) for anything damaged, unknown, hostile or out of the format; IoError where it cannot be read.
 Weights read_weights(const std::filesystem::path& path);
 
-// The tensors that are a model's, with the names that it has: of a training checkpoint what stands under "model", "model_state" or
-// "state_dict", without optimizers; of a checkpoint of Glia the averaged weights where there are any. The rest is left out.
+// The tensors that are a model's, with the names that it has: of a training checkpoint what stands under "model", "model_state",
+// "state_dict" or "model_weights", without optimizers; of a checkpoint of Glia the averaged weights where there are any. The rest is left out.
 Weights model_weights(const Weights& weights);
 
 // The same view of tensors in memory (copied to the host where they are on a device).

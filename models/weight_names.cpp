@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "autograd/operators.h"
+#include "models/weight_names_keras.h"
 
 namespace glia {
 namespace {
@@ -156,6 +157,7 @@ StateDict to_torchvision(const StateDict& state) {
 }
 
 Weights with_own_names(const Weights& weights) {
+  if (are_of_keras(weights)) return from_keras(weights);
   if (any_begins(weights, "backbone.body.")) {
     const bool v2 = any_begins(weights, "rpn.head.conv.1.");
     return from_torchvision(weights, v2 ? TorchvisionModel::v2 : TorchvisionModel::v1);

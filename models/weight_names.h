@@ -20,7 +20,7 @@ Weights from_torchvision(const Weights& weights, TorchvisionModel model);
 // boxes or masks are the same for all classes, which torchvision doesn't have.
 StateDict to_torchvision(const StateDict& state);
 
-// Weights with this program's names: torchvision's Mask R-CNN and ResNet (without its classifier) are renamed, all else is as it was.
+// Weights with this program's names: torchvision's Mask R-CNN and ResNet (without its classifier) and Keras' layers are renamed, all else is as it was.
 Weights with_own_names(const Weights& weights);
 
 }  // namespace glia

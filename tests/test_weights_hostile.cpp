@@ -195,7 +195,7 @@ std::vector<Hostile> hostile_other_files() {
   std::vector<Hostile> list;
   list.push_back({"nothing", "", "empty"});
   list.push_back({"a script", "#!/bin/sh\ntouch /tmp/glia_was_here\n", "no file of weights"});
-  list.push_back({"HDF5", "\x89HDF\r\n\x1a\n" + std::string(100, '\0'), "an HDF5 file"});
+  list.push_back({"HDF5", "\x89HDF\r\n\x1a\n" + std::string(100, '\0'), "addresses of another size"});
   list.push_back({"a tar archive", std::string(257, '\0') + "ustar" + std::string(250, '\0'), "tar archive"});
   list.push_back({"safetensors: a header of 2^63", little(uint64_t{1} << 63, 8) + header, "header of 9223372036854775808"});
   list.push_back(

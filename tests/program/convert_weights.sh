@@ -2,6 +2,7 @@
 # Weights from anywhere, through the real program: inspect, convert, start a training from them, and what is refused.
 . "$(dirname "$0")/lib.sh"
 SAMPLES=${GLIA_SOURCE:?set GLIA_SOURCE to the repository}/tests/fixtures/checkpoints
+KERAS_SAMPLES=$GLIA_SOURCE/tests/fixtures/keras
 SMALL=(--set model.base_channels=4 --set model.depth=2 --set data.image_size=32 --set solver.max_iterations=2 --set eval.pictures=1)
 "$GLIA" synth --out cells --images 3 --size 64x64 --style fluorescence --quiet || exit 1
 
@@ -54,6 +55,18 @@ expect 3 "would stay random" "$GLIA" convert border/checkpoints/last.safetensors
 expect 3 "would stay random" "$GLIA" convert "$SAMPLES/c2_R-50_tiny.pkl" x.safetensors --recipe mask_rcnn_r50_fpn --set backbone.stem_channels=4 --set backbone.res2_channels=8 --set backbone.width_per_group=4
 expect 2 "ends in .safetensors" "$GLIA" convert first.pth x.pth --recipe unet
 absent x.safetensors
+
+# Keras' files become checkpoints that predict alike, and start trainings
+KERAS=(--set model.head=keras --set model.base_channels=2 --set model.depth=1)
+expect 0 "Keras (HDF5)" "$GLIA" inspect "$KERAS_SAMPLES/keras_unet.h5"
+for kind in h5 weights.h5; do
+  expect 0 "matched" "$GLIA" convert "$KERAS_SAMPLES/keras_unet.$kind" "$kind.safetensors" --recipe unet "${KERAS[@]}"
+done
+expect 0 "0 of 18 tensors differ" "$GLIA" inspect h5.safetensors weights.h5.safetensors
+expect 0 "" "$GLIA" predict h5.safetensors --images cells --out keras --write labels
+expect 0 "matched          18 of the model's 18 tensors" "$GLIA" train unet --data cells --out fourth "${KERAS[@]}" --set solver.max_iterations=1 --set eval.pictures=0 --set init.weights="$KERAS_SAMPLES/keras_unet.weights.h5"
+head -c 20000 "$KERAS_SAMPLES/keras_unet.h5" >cut.h5
+expect 3 "cut.h5: damaged HDF5 file" "$GLIA" inspect cut.h5
 
 # networks as ONNX
 expect 0 "unet_keras as ONNX, opset 17" "$GLIA" convert first/checkpoints/last.safetensors net.onnx
