@@ -181,7 +181,7 @@ TEST_CASE("checkpoint folder: killed at any moment it loses nothing (R21)") {
       try {
         CheckpointFolder checkpoints(folder.path(), 2);
         checkpoints.create();
-        for (int64_t step = before + 1;; ++step) checkpoints.save(checkpoint_of(step, 20'000), step % 3 == 0);
+        for (int64_t step = before + 1;; ++step) checkpoints.save(checkpoint_of(step, 200'000), step % 3 == 0);
       } catch (...) {
         ::_exit(1);
       }

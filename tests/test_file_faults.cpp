@@ -115,6 +115,7 @@ TEST_CASE("run: with checkpoint.on_error = warn a training goes on where one can
     CAPTURE(n);
     for (const char* on_error : {"stop", "warn"}) {
       for (const bool for_ever : {false, true}) {
+        if (for_ever && std::string(on_error) == "stop") continue;  // ends at the first failure in any case
         const fs::path run_folder = folder / fmt::format("{}{}{}", on_error, n, for_ever);
         const std::string message = run(run_folder, on_error, {.at = n, .error = ENOSPC, .for_ever = for_ever}, calls);
         const CheckpointFolder checkpoints(run_folder / "checkpoints", 2);
