@@ -108,6 +108,7 @@ TEST_CASE("hdf5: both layouts of Keras read to the bit, kernels turned, layers i
   const Weights whole = read_weights(sample("keras_unet.h5"));
   CHECK(std::get<std::string>(whole.scalars.at("keras_version")) == "3.15.1");
   CHECK(std::get<std::string>(whole.scalars.at("model_weights/layer_names/0")) == "input_layer");
+  REQUIRE(whole.find("optimizer_weights/adam/iteration"));
   CHECK(whole.find("optimizer_weights/adam/iteration")->dtype == "I32");
 }
 

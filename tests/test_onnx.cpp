@@ -172,6 +172,14 @@ TEST_CASE("nodes of a small UNet in order") {
   CHECK(read.operators == want);
 }
 
+TEST_CASE("unet_original: each skip loses what its level has lost on the way") {
+  const UnetOptions o{.name = "unet_original", .base_channels = 2, .depth = 3};
+  const auto net = make_unet(o);
+  const Read read = read_model(onnx_of_unet(o, net->state_dict()).model(o.name, {}));
+  for (const char* margin : {"4", "16", "40"})
+    CHECK(read.tensors.contains(std::string("begin_") + margin));  // 4, 2 (4 + 4), 2 (16 + 4)
+}
+
 TEST_CASE("a weight that is not there, and one of another type") {
   const UnetOptions o{.base_channels = 2, .depth = 1};
   CHECK_THROWS_WITH_AS(onnx_of_unet(o, {}), doctest::Contains("no conv2d.weight"), InternalError);
