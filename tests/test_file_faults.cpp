@@ -90,15 +90,15 @@ TEST_CASE("checkpoint folder: whichever system call fails, once or for ever, wha
 TEST_CASE("run: with checkpoint.on_error = warn a training goes on where one cannot be written, with stop it ends (R22)") {
   const auto run = [&](const fs::path& folder, const char* on_error, const FileFault& fault, int& calls) {
     TinyTraining t(folder);
-    t.set("solver.max_iterations=4");
+    t.set("solver.max_iterations=3");
     t.set("checkpoint.every=1");
-    t.set("eval.every=2");
+    t.set("eval.every=3");
     t.set("checkpoint.on_error=" + std::string(on_error));
     std::string message;
     const FaultyFiles faulty(fault);
     try {
       const TrainingResult result = t.run();
-      CHECK(result.steps == 4);
+      CHECK(result.steps == 3);
     } catch (const IoError& e) {
       message = e.what();
       CHECK(message.find(folder.string()) != std::string::npos);
@@ -123,15 +123,15 @@ TEST_CASE("run: with checkpoint.on_error = warn a training goes on where one can
         if (found) CHECK(found->skipped.empty());
         if (message.empty()) {
           REQUIRE(found);
-          CHECK(found->checkpoint.step == 4);
-          CHECK(read_checkpoint(checkpoints.last()).step == 4);
+          CHECK(found->checkpoint.step == 3);
+          CHECK(read_checkpoint(checkpoints.last()).step == 3);
         }
         if (std::string(on_error) == "warn" && !for_ever) (message.empty() ? went_on : ended) += 1;
         fs::remove_all(run_folder);
       }
     }
   }
-  CHECK(went_on > 3 * ended);  // what must be written is config.toml and the last checkpoint
+  CHECK(went_on > ended);  // what must be written is config.toml and the last checkpoint
 
   // The metric's best that could not be written is not taken for best.safetensors' later on.
   TinyTraining t(folder / "best");
