@@ -141,14 +141,18 @@ Weights read_weights(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path))
     throw DataError("{}: a folder; name a file, such as the checkpoints/best.safetensors of a run", path.string());
   const auto file = std::make_shared<const MappedFile>(path);
-  const auto bytes = file->bytes();
+  Weights weights = parse_weights(file->bytes(), path.string());
+  weights.keep.push_back(file);
+  return weights;
+}
+
+Weights parse_weights(std::span<const std::byte> bytes, const std::string& source) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   Weights weights;
-  weights.source = path.string();
-  weights.keep.push_back(file);
-  if (text.empty()) throw DataError("{}: the file is empty", path.string());
+  weights.source = source;
+  if (text.empty()) throw DataError("{}: the file is empty", source);
   if (text.starts_with("\x93NUMPY")) {
-    weights.tensors.push_back(parse_npy(bytes, path.string()));
+    weights.tensors.push_back(parse_npy(bytes, source));
     weights.format = "NumPy (npy)";
   } else if (text.starts_with("PK\3\4") || text.starts_with("PK\5\6")) {
     read_zip(bytes, weights);
@@ -157,14 +161,13 @@ Weights read_weights(const std::filesystem::path& path) {
   } else if (looks_like_hdf5(bytes)) {
     read_hdf5(bytes, weights);
   } else if (text.size() > 262 && text.substr(257, 5) == "ustar") {
-    throw DataError("{}: PyTorch's oldest format (a tar archive) is not read; load and save it again with PyTorch",
-                    path.string());
+    throw DataError("{}: PyTorch's oldest format (a tar archive) is not read; load and save it again with PyTorch", source);
   } else if (begins_pickle(bytes)) {
     read_pickle(bytes, weights);
-  } else if (path.extension() == ".safetensors") {
+  } else if (source.ends_with(".safetensors")) {
     read_safetensors(bytes, weights);  // which says what is wrong
   } else {
-    fail_unknown(bytes, path.string());
+    fail_unknown(bytes, source);
   }
   return weights;
 }

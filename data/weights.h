@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -30,6 +31,8 @@ struct Weights {
 
 // DataError (naming the file) for anything damaged, unknown, hostile or out of the format; IoError where it cannot be read.
 Weights read_weights(const std::filesystem::path& path);
+// The same over the bytes of a file, which must outlive the result; `source` stands in messages.
+Weights parse_weights(std::span<const std::byte> bytes, const std::string& source);
 
 // The tensors that are a model's, with the names that it has: of a training checkpoint what stands under "model", "model_state",
 // "state_dict" or "model_weights", without optimizers; of a checkpoint of Glia the averaged weights where there are any. The rest is left out.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Programs land in build/PRESET/bin; build/bin points to the release build's.
-# usage: scripts/build.sh [release|cuda|debug|asan|tsan] [TARGET...]   (without one: glia, glia_tests and glia_bench)
+# usage: scripts/build.sh [release|cuda|debug|asan|tsan|fuzz] [TARGET...]   (without one: glia, glia_tests and glia_bench)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=${1:-release}

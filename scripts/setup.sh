@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Glia needs and this machine lacks. Asks for nothing; works as root or with sudo.
+# usage: scripts/setup.sh [MORE-PACKAGES]
 set -euo pipefail
 needed=(g++ cmake ninja-build pkg-config doctest-dev libbenchmark-dev libhwy-dev libpng-dev libjpeg-dev libtiff-dev rapidjson-dev
-  libtomlplusplus-dev libcli11-dev libfmt-dev zlib1g-dev libxxhash-dev)
+  libtomlplusplus-dev libcli11-dev libfmt-dev zlib1g-dev libxxhash-dev "$@")
 optional=(libdnnl-dev ccache)  # oneDNN: the yardstick of the benchmarks; ccache: faster second builds
 
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }

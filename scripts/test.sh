@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs all tests. Closes with the line "N passed, N failed".
 # usage: scripts/test.sh [release|debug|asan|tsan] [-- CTEST-ARGUMENTS]
+#        scripts/test.sh fuzz   30 s of each fuzz target (scripts/fuzz.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=release
@@ -10,6 +11,10 @@ targets=(all)
 if [ "$preset" = tsan ]; then  # what shares data among threads: the pool, the loader, the trainer. The rest is too slow here.
   targets=(glia_tests)
   set -- -R '^(tensor|data|train)$' "$@"
+fi
+if [ "$preset" = fuzz ]; then
+  scripts/setup.sh clang libclang-rt-14-dev  # Debian's clang is 14; its sanitizers' and libFuzzer's runtime
+  exec scripts/fuzz.sh 30
 fi
 scripts/setup.sh
 scripts/build.sh "$preset" "${targets[@]}"

@@ -38,6 +38,9 @@ std::vector<Hostile> hostile_pickles() {
       {"webbrowser", "open"},   {"runpy", "run_path"},  {"torch.hub", "load"},      {"torch", "load"},
       {"numpy", "load"},        {"pickle", "loads"},    {"importlib", "reload"},    {"socket", "create_connection"},
       {"collections", "deque"}, {"torch.nn", "Linear"}, {"functools", "partial"},   {"operator", "attrgetter"}};
+  for (const char* module : {"os", "sys", "torch", "numpy", "torch._utils", "numpy.core.multiarray", "collections", "_codecs"})
+    for (const char* name : {"system", "exec", "load", "__reduce__", "__class__", "getattr", "popen", "fork", "open", "decode"})
+      list.push_back({fmt::format("calls {}.{}", module, name), call(module, name), fmt::format("names {}.{}", module, name)});
   for (const auto& [module, name] : names)
     list.push_back({fmt::format("calls {}.{}", module, name), call(module, name), fmt::format("names {}.{}", module, name)});
   list.push_back({"a name from the stack", "\x80\4" + text("os") + text("system") + "\x93.", "names os.system"});
@@ -74,6 +77,9 @@ std::vector<Hostile> hostile_pickles() {
   list.push_back({"a million marks", "\x80\2" + std::string(1'000'000, '(') + ".", "marks"});
   list.push_back(
       {"nested 100000 deep", "\x80\2" + std::string(100'000, ']') + std::string(99'999, 'a') + ".", "nested more than"});
+  list.push_back(
+      {"nested a million deep", "\x80\2" + std::string(1'000'000, ']') + std::string(999'999, 'a') + ".", "more than"});
+  list.push_back({"a million memos", "\x80\2N" + std::string(1'000'000, '\x94') + ".", "memo"});
   list.push_back({"a list in itself", "\x80\2]q\0h\0a."s, "nested more than"});
   std::string chain = "(";
   chain += "]q\0"s;
@@ -200,6 +206,19 @@ std::vector<Hostile> hostile_other_files() {
   list.push_back({"safetensors: a header of 2^63", little(uint64_t{1} << 63, 8) + header, "header of 9223372036854775808"});
   list.push_back(
       {"safetensors: a hole", safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", four + four), "hole"});
+  list.push_back(
+      {"safetensors: an overlap",
+       safetensors(
+           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}})",
+           "abcdef"),
+       "overlap"});
+  list.push_back(
+      {"safetensors: a name twice",
+       safetensors(
+           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+           four + four),
+       "twice"});
+  list.push_back({"safetensors: an archive behind it", safetensors(header, four + torch_zip("\x80\2}.")), "after the last"});
   list.push_back({"safetensors: left over", safetensors(header, four + "PK"), "after the last"});
   list.push_back({"safetensors: cut off", safetensors(header, "abc"), "cut off"});
   list.push_back({"safetensors: nested", safetensors(std::string(100'000, '['), ""), "no file of weights"});
@@ -308,7 +327,8 @@ TEST_CASE("hostile files of weights: reading them calls nothing of the system bu
   CHECK(in_a_cage([&] {
           for (const fs::path& file : files) {
             try {
-              read_weights(file);
+              const Weights weights = read_weights(file);
+              for (const StoredTensor& t : weights.tensors) t.bytes(file.string());
             } catch (const DataError&) {
             }
           }
@@ -316,6 +336,26 @@ TEST_CASE("hostile files of weights: reading them calls nothing of the system bu
   CHECK(in_a_cage([] { [[maybe_unused]] const int s = static_cast<int>(syscall(SYS_socket, 1, 1, 0)); }) ==
         -1);  // the cage works
   CHECK(in_a_cage([&] { std::ofstream(folder / "new") << "x"; }) == -1);
+}
+
+TEST_CASE("hostile files of weights: every opcode, on every kind of stack (R15)") {
+  // What the opcode finds before it, and the arguments that follow it.
+  const std::string befores[] = {
+      "", "N", "(", "(K\1K\2", "]", "}", ")", "ccollections\nOrderedDict\n)", "]q\0("s, text("os") + text("system")};
+  const std::string afters[] = {"", "\0\0\0\0\0\0\0\0."s, "\1a.", "\xff\xff\xff\xff\xff\xff\xff\xff.", "os\nsystem\n.", "1\n."};
+  CHECK(in_a_cage([&] {
+          for (int opcode = 0; opcode < 256; ++opcode) {
+            for (const std::string& before : befores) {
+              for (const std::string& after : afters) {
+                const std::string bytes = "\x80\2" + before + static_cast<char>(opcode) + after;
+                try {
+                  parse_weights(std::as_bytes(std::span(bytes)), "opcode");
+                } catch (const DataError&) {
+                }
+              }
+            }
+          }
+        }) == 0);
 }
 
 TEST_CASE("hostile files of weights: deflated members that grow") {

@@ -78,7 +78,11 @@ std::optional<double> TrainingState::number(const std::string& name) const {
 
 int64_t TrainingState::integer(const std::string& name, int64_t otherwise) const {
   const auto value = number(name);
-  return value ? static_cast<int64_t>(*value) : otherwise;
+  if (!value) return otherwise;
+  // 2^53: from there on a double skips integers, and beyond 2^63 the conversion is undefined.
+  if (!(std::abs(*value) <= 9007199254740992.0))
+    throw DataError("checkpoint: state.{} is \"{}\", want an integer", name, values_.at(name));
+  return static_cast<int64_t>(*value);
 }
 
 std::string TrainingState::text(const std::string& name) const {
@@ -108,14 +112,8 @@ void write_checkpoint(const fs::path& file, const Checkpoint& c) {
   write_safetensors(file, tensors_of(c), metadata, {.checksums = true});
 }
 
-Checkpoint read_checkpoint(const fs::path& path) {
-  const SafetensorsFile file(path);
+Checkpoint checkpoint_of(const SafetensorsFile& file, const fs::path& path) {
   const Metadata& metadata = file.metadata();
-  const std::string format = text_of(metadata, "format");
-  if (format != checkpoint_format)
-    throw DataError("{}: no checkpoint of Glia: metadata \"format\" is \"{}\", want \"{}\"", path.string(), format,
-                    checkpoint_format);
-  if (!file.verify()) throw DataError("{}: the checksums are missing", path.string());
   Checkpoint c;
   c.model = text_of(metadata, "model");
   c.config = text_of(metadata, "config");
@@ -136,6 +134,16 @@ Checkpoint read_checkpoint(const fs::path& path) {
     }
   }
   return c;
+}
+
+Checkpoint read_checkpoint(const fs::path& path) {
+  const SafetensorsFile file(path);
+  const std::string format = text_of(file.metadata(), "format");
+  if (format != checkpoint_format)
+    throw DataError("{}: no checkpoint of Glia: metadata \"format\" is \"{}\", want \"{}\"", path.string(), format,
+                    checkpoint_format);
+  if (!file.verify()) throw DataError("{}: the checksums are missing", path.string());
+  return checkpoint_of(file, path);
 }
 
 CheckpointFolder::CheckpointFolder(fs::path folder, int64_t keep) : folder_(std::move(folder)), keep_(keep) {}

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "data/safetensors.h"
 #include "nn/module.h"
 
 namespace glia {
@@ -54,6 +55,9 @@ void write_checkpoint(const std::filesystem::path& file, const Checkpoint& check
 
 // Throws IoError; DataError for a file that is no checkpoint, is cut short, or does not match its checksums.
 Checkpoint read_checkpoint(const std::filesystem::path& file);
+
+// The content of a file that is one, its checksums unchecked; `path` stands in messages.
+Checkpoint checkpoint_of(const SafetensorsFile& file, const std::filesystem::path& path);
 
 // RUN/checkpoints: step-NNNNNN.safetensors, and last.safetensors and best.safetensors, which are hard links to such files (copies
 // where the file system has no links). Protocol of save(): temporary file, sync, rename to step-NNNNNN, sync the folder; then
