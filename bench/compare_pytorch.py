@@ -6,14 +6,15 @@
 
 Needs `pip install torch numpy` (and for `tuned`: Debian's libjemalloc2 and libomp5). The work:
   train_b5, infer_b1, infer_b5      the UNet of recipes/study/unet.toml (zhixuhao's layers), 256x256: a training step (forward, BCE,
-                                    backward, Adam), inference
+                                    backward, Adam), inference; train_b5_recompute: Glia with run.recompute = true
   mask_rcnn_train_NxHxW_gtK         recipes/mask_rcnn_r50_fpn.toml: a training step (SGD) on N images with K ellipses each
   mask_rcnn_infer_HxW_detK          the same network: one image, exactly K detections, pasted
 Mask R-CNN is detectron2's where it is installed, else torchvision's (`pip install torchvision`), which differs in details that
 hardly change the time but in one: ROIAlign takes 2 x 2 samples a bin, not as many as the bin is wide. Everything is float32.
 PyTorch's modes: `default` is what a user gets after torch.set_num_threads; `tuned` is channels_last, fused Adam, LLVM's OpenMP with
 pinned threads, jemalloc that keeps its pages, and huge pages. Each round runs every contender once, so that a busy moment hits all
-alike. Memory is the process's peak; of PyTorch's, `base` is what importing it takes.
+alike. Memory is the process's peak; of PyTorch's, `base` is what importing it takes; the last column is all of Glia's over PyTorch's
+without that.
 
 With --device cuda the work is the UNet's, in batches of 16 (train_b16, infer_b16), and the modes are precisions: both sides compute in
 `tf32` or `bf16` (PyTorch by autocast), PyTorch with channels_last, fused Adam and cuDNN's choice by measurement, `bf16_compiled` with
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 
-UNET = {"train_b5": ("train", 5), "infer_b1": ("infer", 1), "infer_b5": ("infer", 5)}
+UNET = {"train_b5": ("train", 5), "train_b5_recompute": ("train", 5), "infer_b1": ("infer", 1), "infer_b5": ("infer", 5)}
 # mode, images, height, width, instances or detections
 MASK_RCNN = {f"mask_rcnn_train_{n}x{h}x{w}_gt{k}": ("train", n, h, w, k) for n, h, w in ((1, 800, 1088), (2, 512, 704)) for k in (60, 300)}
 MASK_RCNN |= {f"mask_rcnn_infer_{h}x{w}_det{k}": ("infer", 1, h, w, k) for h, w in ((800, 1088), (520, 704)) for k in (100, 500)}
@@ -221,16 +222,18 @@ def torch_worker(mode, base, name, threads):
         print(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": rss("VmHWM"), "base_mb": base_mb}), flush=True)
 
 
+def tuned_environment():
+    found = [sorted(glob.glob(p))[-1:] for p in ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/x86_64-linux-gnu/libomp.so.5",
+                                                 "/usr/lib/llvm-*/lib/libomp.so*")]
+    libraries = [p for group in (found[0], found[1] or found[2]) for p in group]
+    return os.environ | {"LD_PRELOAD": ":".join(libraries), "THP_MEM_ALLOC_ENABLE": "1", "KMP_BLOCKTIME": "1",
+                         "KMP_AFFINITY": "granularity=fine,compact,1,0", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+                         "MALLOC_CONF": "oversize_threshold:0,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,"
+                                        "muzzy_decay_ms:-1,thp:always"}
+
+
 def start_torch(mode, base, name, threads, device):
-    env = dict(os.environ)
-    if mode == "tuned":
-        found = [sorted(glob.glob(p))[-1:] for p in ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/x86_64-linux-gnu/libomp.so.5",
-                                                     "/usr/lib/llvm-*/lib/libomp.so*")]
-        libraries = [p for group in (found[0], found[1] or found[2]) for p in group]
-        env |= {"LD_PRELOAD": ":".join(libraries), "THP_MEM_ALLOC_ENABLE": "1", "KMP_BLOCKTIME": "1",
-                "KMP_AFFINITY": "granularity=fine,compact,1,0", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-                "MALLOC_CONF": "oversize_threshold:0,background_thread:true,metadata_thp:auto,dirty_decay_ms:-1,"
-                               "muzzy_decay_ms:-1,thp:always"}
+    env = tuned_environment() if mode == "tuned" else dict(os.environ)
     worker = subprocess.Popen([sys.executable, __file__, "--worker", mode, str(base), name, str(threads), device], env=env,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     ready = worker.stdout.readline()
@@ -249,7 +252,8 @@ def run_torch(worker):
 def glia_arguments(name, base):
     if name in UNET | UNET_CUDA:
         what, batch = (UNET | UNET_CUDA)[name]
-        return ["study/unet", "--set", f"model.base_channels={base}", "--mode", what, "--size", "256x256", "--batch", str(batch)]
+        again = ["--set", "run.recompute=true"] if name.endswith("recompute") else []
+        return ["study/unet", "--set", f"model.base_channels={base}", *again, "--mode", what, "--size", "256x256", "--batch", str(batch)]
     what, images, h, w, k = MASK_RCNN[name]
     count = ["--instances", str(k)] if what == "train" else ["--detections", str(k)]
     return ["mask_rcnn_r50_fpn", "--mode", what, "--size", f"{h}x{w}", "--batch", str(images), *count]
@@ -291,7 +295,7 @@ def compare_on_cuda(args):
             worker.stdin.close()
             worker.wait()
             (gs, gm), (ts, tm, _) = [[statistics.median(column) for column in zip(*side)] for side in zip(*rounds)]
-            print(f"| {name} | {mode} | {gs * 1e3:.2f} | {gm:.0f} | {ts * 1e3:.2f} | {tm:.0f} | {ts / gs:.2f} | {gm / tm:.2f} |", flush=True)
+            print(f"| {name} | {mode} | {gs * 1e3:.2f} | {gm:.0f} | {ts * 1e3:.2f} | {tm:.0f} | {ts / gs:.2f} | {gm / tm:.2f} | {gm / (tm - tb):.2f} |", flush=True)
 
 
 def main():
@@ -310,8 +314,8 @@ def main():
         parser.error(f"--modes {' '.join(sorted(wrong))}: on {args.device} there are {', '.join(MODES[args.device])}")
     if args.device == "cuda":
         return compare_on_cuda(args)
-    print(f"| UNet base {args.base}; Mask R-CNN; {args.threads} threads | Glia s | Glia MB | against | PyTorch s | PyTorch MB (base) | speed | memory |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"| UNet base {args.base}; Mask R-CNN; {args.threads} threads | Glia s | Glia MB | against | PyTorch s | PyTorch MB (base) | speed | memory | memory, less base |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name in [n for n in WORK if n.startswith(tuple(args.only))]:
         workers = {mode: start_torch(mode, args.base, name, args.threads, "cpu") for mode in args.modes}
         samples = {key: [] for key in ["glia", *args.modes]}
@@ -324,7 +328,7 @@ def main():
             worker.stdin.close()
             worker.wait()
             (gs, gm), (ts, tm, tb) = median["glia"], median[mode]
-            print(f"| {name} | {gs:.3f} | {gm:.0f} | PyTorch {version} {mode} | {ts:.3f} | {tm:.0f} ({tb:.0f}) | {ts / gs:.2f} | {gm / tm:.2f} |", flush=True)
+            print(f"| {name} | {gs:.3f} | {gm:.0f} | PyTorch {version} {mode} | {ts:.3f} | {tm:.0f} ({tb:.0f}) | {ts / gs:.2f} | {gm / tm:.2f} | {gm / (tm - tb):.2f} |", flush=True)
 
 
 if __name__ == "__main__":
