@@ -15,6 +15,7 @@
 #include "bench/run.h"
 #include "data/atomic_file.h"
 #include "data/rle.h"
+#include "kernels/packed_filter.h"
 #include "kernels/tuning.h"
 #include "tensor/memory.h"
 #include "tensor/random.h"
@@ -233,6 +234,7 @@ int run_step(const Options& options) {
   const Device device = common.apply_to_device();
   use_precision(config.run.precision, device);
   set_recomputing(config.run.recompute);
+  set_pack_weights(config.run.pack_weights);
   set_tuning(!config.run.deterministic);
   const Timing t = time_recipe(options, config, device, height, width);
   if (options.explain) return 0;

@@ -13,6 +13,7 @@
 #include "data/atomic_file.h"
 #include "data/draw.h"
 #include "kernels/op.h"
+#include "kernels/packed_filter.h"
 #include "train/metrics.h"
 #include "train/signals.h"
 
@@ -180,6 +181,7 @@ TrainedSystem load_system(const std::filesystem::path& file, const std::vector<s
   system.segmenter->module().to(device);
   system.segmenter->module().eval();
   use_precision(system.config.run.precision, device);
+  set_pack_weights(system.config.run.pack_weights);
   return system;
 }
 

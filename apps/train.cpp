@@ -13,6 +13,7 @@
 #include "data/atomic_file.h"
 #include "data/coco_json.h"
 #include "data/split.h"
+#include "kernels/packed_filter.h"
 #include "kernels/tuning.h"
 #include "models/weight_names.h"
 #include "nn/optimizer.h"
@@ -58,6 +59,7 @@ Device apply_run_settings(const Options& options, const Config& config) {
   if (config.run.memory_limit > 0) set_memory_limit(static_cast<size_t>(config.run.memory_limit * 1e9), device);
   use_precision(config.run.precision, device);
   set_recomputing(config.run.recompute);
+  set_pack_weights(config.run.pack_weights);
   set_tuning(!config.run.deterministic);
   return device;
 }

@@ -134,18 +134,24 @@ Tensor recompute(const Recomputed& f, std::vector<Tensor> inputs) {
   auto node = std::make_shared<Node>();
   node->name = "recompute";
   node->device = inputs.at(0).device();
-  std::vector<Tensor> kept, leaves;
+  std::vector<Tensor> kept;
+  bool wanted = false;
   for (const Tensor& x : inputs) {
     node->inputs.push_back(x.grad_record());
     node->specs.push_back({x.shape(), x.dtype()});
     kept.push_back(x.detach());
-    leaves.push_back(x.detach());
-    if (wants_grad(x)) require_grad(leaves.back());
+    wanted = wanted || wants_grad(x);
   }
   inputs.clear();
-  Tensor y = f(std::move(leaves));
-  if (!wants_grad(y)) return y;
-  y = y.detach();  // what f recorded dies here
+  Tensor y;
+  if (wanted) {
+    const NoGrad no_grad;
+    y = f(kept);
+  } else {  // whether f has parameters that want a gradient is seen when it runs
+    y = f(kept);
+    if (!wants_grad(y)) return y;
+    y = y.detach();  // what f recorded dies here
+  }
   node->brings_gradients = true;
   node->pull = [f, kept](Tensor dy, std::span<Tensor* const> grads) {
     std::vector<Tensor> again;

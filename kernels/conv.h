@@ -6,6 +6,7 @@
 #include <span>
 
 #include "kernels/op.h"
+#include "kernels/packed_filter.h"
 
 namespace glia {
 
@@ -20,6 +21,7 @@ struct Conv2d {
   std::array<int64_t, 2> dilation{1, 1};
   int64_t groups = 1;
   Activation activation = Activation::none;
+  PackedFilter* packed = nullptr;  // where the CPU keeps what it makes of w; only for a call that no tape remembers
 
   TensorSpec infer(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale, const Tensor& residual) const;
   using Forward = void(const Conv2d&, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale,
@@ -103,7 +105,8 @@ struct ConvAlgorithm {
   const char* name;
   bool (*applicable)(const ConvGeometry&, ConvPass);  // it gives the right result
   bool (*pays)(const ConvGeometry&, ConvPass);        // it should be faster than those behind it in the list
-  void (*forward)(const ConvGeometry&, const float* x, const float* w, const ConvEpilogue&, float* y);
+  Tensor (*pack)(const ConvGeometry&, const float* w);  // what forward makes of the filter, whatever the image; null: nothing
+  void (*forward)(const ConvGeometry&, const float* x, const float* w, const Tensor& packed, const ConvEpilogue&, float* y);
   void (*data_gradient)(const ConvGeometry&, const float* dy, const float* w, const ConvEpilogue&, float* dx);
   void (*weight_gradient)(const ConvGeometry&, const float* x, const float* dy, float* dw);
 };

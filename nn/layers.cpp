@@ -23,6 +23,17 @@ glia::Conv2d conv_op(const ConvOptions& o) {
   return {.stride = {o.stride, o.stride}, .pad = o.pad, .groups = o.groups, .activation = o.activation};
 }
 
+// The op of a layer for this call: what it makes of its filter stays in `packed` where nobody trains the weights, else nothing does.
+glia::Conv2d with_packed(const glia::Conv2d& op, PackedFilter& packed, bool training) {
+  glia::Conv2d result = op;
+  if (training || grad_enabled() || !pack_weights()) {
+    packed.clear();
+  } else {
+    result.packed = &packed;
+  }
+  return result;
+}
+
 // What a norm by constants does to a convolution's output: y = x scale + shift.
 std::array<Tensor, 2> fold(const Tensor& weight, const Tensor& bias, const Tensor& mean, const Tensor& variance, double eps) {
   const NoGrad no_grad;
@@ -39,7 +50,7 @@ Conv2d::Conv2d(const ConvOptions& o) : op_(conv_op(o)) {
 }
 
 Tensor Conv2d::operator()(const Tensor& x, const Tensor& residual) const {
-  return apply(op_, x, weight_, bias_, Tensor(), residual);
+  return apply(with_packed(op_, packed_, training()), x, weight_, bias_, Tensor(), residual);
 }
 
 UpsampleConv2d::UpsampleConv2d(const ConvOptions& o) : op_(conv_op(o)) {
@@ -49,7 +60,9 @@ UpsampleConv2d::UpsampleConv2d(const ConvOptions& o) : op_(conv_op(o)) {
   if (o.bias) add_parameter("bias", bias_, {o.out}, {ParameterLayout::same, o.init.bias, fans});
 }
 
-Tensor UpsampleConv2d::operator()(const Tensor& x) const { return apply(glia::UpsampleConv2d{op_}, x, weight_, bias_); }
+Tensor UpsampleConv2d::operator()(const Tensor& x) const {
+  return apply(glia::UpsampleConv2d{with_packed(op_, packed_, training())}, x, weight_, bias_);
+}
 
 ConvTranspose2d::ConvTranspose2d(const ConvOptions& o)
     : op_{.stride = {o.stride, o.stride}, .pad = o.pad, .groups = o.groups, .activation = o.activation} {
@@ -133,9 +146,9 @@ Tensor ConvNorm2d::operator()(const Tensor& x, const Tensor& residual) {
   const bool constant = frozen_ || (batch_ && !training() && !grad_enabled());
   if (constant || !(batch_ || group_)) {
     const auto [scale, shift] = frozen_ ? frozen_->folded() : batch_ ? batch_->folded() : std::array<Tensor, 2>{Tensor(), bias_};
-    return apply(op_, x, weight_, shift, scale, residual);
+    return apply(with_packed(op_, packed_, training()), x, weight_, shift, scale, residual);
   }
-  glia::Conv2d plain = op_;
+  glia::Conv2d plain = with_packed(op_, packed_, training());
   plain.activation = Activation::none;
   const Tensor y = apply(plain, x, weight_, Tensor(), Tensor(), Tensor());
   if (batch_ && !residual) return (*batch_)(y, op_.activation);

@@ -42,6 +42,7 @@ class Conv2d : public Module {
  private:
   glia::Conv2d op_;
   Tensor weight_, bias_;
+  mutable PackedFilter packed_;
 };
 
 // Nearest x2, then a 2x2 convolution that pads at the bottom and the right: the way up in Keras' UNets. Parameters as Conv2d's.
@@ -53,6 +54,7 @@ class UpsampleConv2d : public Module {
  private:
   glia::Conv2d op_;
   Tensor weight_, bias_;
+  mutable PackedFilter packed_;
 };
 
 // Parameters weight (in, kernel, kernel, out / groups), bias (out). `pad` crops the output.
@@ -135,6 +137,7 @@ class ConvNorm2d : public Module {
  private:
   glia::Conv2d op_;
   Tensor weight_, bias_;
+  mutable PackedFilter packed_;
   std::optional<FrozenBatchNorm2d> frozen_;
   std::optional<BatchNorm2d> batch_;
   std::optional<GroupNorm> group_;

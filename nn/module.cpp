@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/tape.h"
+#include "kernels/packed_filter.h"
 
 namespace glia {
 namespace {
@@ -81,6 +82,7 @@ void Module::train(bool on) {
 
 void Module::initialize(uint64_t seed) {
   for (const NamedTensor& p : parameters()) glia::initialize(*p.tensor, p.rule.initializer, p.rule.fans, seed, p.name);
+  weights_changed();
 }
 
 void Module::to(Device device) {
@@ -131,6 +133,7 @@ std::vector<std::string> Module::load_state_dict(const StateDict& state, std::st
   if (strict && !unknown.empty())
     throw DataError("{}: the model has no {} (a checkpoint of another model?)", source, list(unknown));
   for (size_t i = 0; i < wanted.size(); ++i) wanted[i].tensor->copy_from(values[i]);
+  weights_changed();
   return unknown;
 }
 

@@ -6,6 +6,7 @@
 
 #include "autograd/tape.h"
 #include "kernels/optimizer.h"
+#include "kernels/packed_filter.h"
 
 namespace glia {
 namespace {
@@ -225,6 +226,7 @@ void Optimizer::step(double lr) {
   require_gradients();
   ++steps_;
   for (const Run& r : runs_) step_run(r, lr * r.lr_factor);
+  weights_changed();
 }
 
 void Optimizer::step_run(const Run& r, double lr) {
@@ -271,6 +273,7 @@ void Optimizer::save(Snapshot& snapshot) const {
 void Optimizer::restore(const Snapshot& snapshot) {
   const std::vector<Tensor> own = arrays();
   for (size_t i = 0; i < own.size(); ++i) own[i].copy_from(snapshot.arrays[i]);
+  weights_changed();
   steps_ = snapshot.steps;
 }
 
@@ -334,6 +337,7 @@ void Ema::swap() {
   const Tensor weights = optimizer_->weights().clone();
   optimizer_->weights().copy_from(average_);
   average_.copy_from(weights);
+  weights_changed();
 }
 
 StateDict Ema::state_dict() const { return optimizer_->unflatten(average_); }

@@ -169,6 +169,7 @@ struct RunConfig {
   int64_t threads = 0;
   std::string precision = "auto";
   bool check_precision = true;
+  bool pack_weights = true;
   double memory_limit = 0;
   bool recompute = false;
   int64_t log_every = 20;

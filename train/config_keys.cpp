@@ -241,6 +241,8 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
            "auto: fp32 on CPU, tf32 on a GPU"),
        free(row("run.check_precision", r, &R::check_precision, any,
                 "on a device in tf32 or bf16: compare the first batch's losses with fp32's before training")),
+       free(row("run.pack_weights", r, &R::pack_weights, any,
+                "on the CPU: keep what inference makes of filters for the next image; faster, for up to four times their memory")),
        free(row("run.memory_limit", r, &R::memory_limit, between(0, 1e6), "GB that tensors may take; 0: no limit")),
        free(row("run.recompute", r, &R::recompute, any,
                 "training computes blocks of layers once more instead of keeping their results: less memory, same numbers. "

@@ -31,7 +31,7 @@ Epilogue group_epilogue(const ConvEpilogue& e, int64_t first, int64_t residual_f
           .relu = e.relu};
 }
 
-void gemm_forward(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e, float* y) {
+void gemm_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor&, const ConvEpilogue& e, float* y) {
   std::vector<ImplicitGemm> problems;
   for (int64_t group = 0; group < g.groups; ++group) {
     const int64_t k = group * g.k_group(), filter = g.r * g.s * g.c_group();
@@ -136,10 +136,11 @@ void gemm_weight_gradient(const ConvGeometry& g, const float* x, const float* dy
 bool always(const ConvGeometry&, ConvPass) { return true; }
 
 constexpr ConvAlgorithm algorithms[] = {
-    {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; }, always,
+    {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; }, always, nullptr,
      depthwise_forward, depthwise_data_gradient, depthwise_weight_gradient},
-    {"winograd", winograd_applicable, winograd_pays, winograd_forward, winograd_data_gradient, winograd_weight_gradient},
-    {"implicit_gemm", always, always, gemm_forward, gemm_data_gradient, gemm_weight_gradient},
+    {"winograd", winograd_applicable, winograd_pays, winograd_pack, winograd_forward, winograd_data_gradient,
+     winograd_weight_gradient},
+    {"implicit_gemm", always, always, nullptr, gemm_forward, gemm_data_gradient, gemm_weight_gradient},
 };
 
 std::atomic<const ConvAlgorithm*> forced{nullptr};
@@ -148,6 +149,13 @@ const ConvAlgorithm& choose(const ConvGeometry& g, ConvPass pass) {
   if (const ConvAlgorithm* wanted = forced.load(); wanted && wanted->applicable(g, pass)) return *wanted;
   return *std::find_if(std::begin(algorithms), std::end(algorithms),
                        [&](const ConvAlgorithm& a) { return a.applicable(g, pass) && a.pays(g, pass); });
+}
+
+void run_forward(const ConvGeometry& g, const float* x, const Tensor& w, PackedFilter* kept, const ConvEpilogue& e, float* y) {
+  const ConvAlgorithm& algorithm = choose(g, ConvPass::forward);
+  const auto pack = [&] { return algorithm.pack(g, w.data<float>()); };
+  const Tensor packed = !algorithm.pack ? Tensor() : kept ? kept->get(w, pack) : pack();
+  algorithm.forward(g, x, w.data<float>(), packed, e, y);
 }
 
 const float* data_or_null(const Tensor& t) { return t ? t.data<float>() : nullptr; }
@@ -186,7 +194,7 @@ void conv2d(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor& bi
                        .bias = data_or_null(bias),
                        .residual = data_or_null(residual),
                        .relu = op.activation == Activation::relu};
-  choose(g, ConvPass::forward).forward(g, x.data<float>(), w.data<float>(), e, y.data<float>());
+  run_forward(g, x.data<float>(), w, op.packed, e, y.data<float>());
 }
 
 void conv2d_backward(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor&, const Tensor& scale, const Tensor&,
@@ -209,7 +217,7 @@ void conv_transpose2d_backward(const ConvTranspose2d& op, const Tensor& x, const
                                const Tensor& dy, Tensor* dx, Tensor* dw, Tensor* dbias) {
   const ConvGeometry g = geometry(op, x, w, dy);
   const Tensor dsum = output_gradient(op.activation, y, Tensor(), dy, dbias, nullptr);
-  if (dx) choose(g, ConvPass::forward).forward(g, dsum.data<float>(), w.data<float>(), {}, dx->data<float>());
+  if (dx) run_forward(g, dsum.data<float>(), w, nullptr, {}, dx->data<float>());
   if (dw) choose(g, ConvPass::weight_gradient).weight_gradient(g, dsum.data<float>(), x.data<float>(), dw->data<float>());
 }
 

@@ -113,7 +113,7 @@ namespace glia::cpu {
 HWY_EXPORT(forward);
 HWY_EXPORT(data_gradient);
 HWY_EXPORT(weight_gradient);
-void depthwise_forward(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e, float* y) {
+void depthwise_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor&, const ConvEpilogue& e, float* y) {
   HWY_DYNAMIC_DISPATCH(forward)(g, x, w, e, y);
 }
 void depthwise_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx) {

@@ -22,45 +22,56 @@ bool winograd_pays(const ConvGeometry& g, ConvPass pass) {
   return 36 * (products + pixels + filters) < 0.95 * direct;
 }
 
-void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e, float* y) {
-  run(WinogradConv{.x = x,
-                   .images = g.n,
-                   .h = g.h,
-                   .w = g.w,
-                   .c = g.c,
-                   .top = g.before[0],
-                   .left = g.before[1],
-                   .filter = w,
-                   .f_row = 3 * g.c,
-                   .f_column = g.c,
-                   .f_inner = 1,
-                   .f_outer = 9 * g.c,
-                   .y = y,
-                   .p = g.p,
-                   .q = g.q,
-                   .k = g.k,
-                   .epilogue = e});
+namespace {
+
+WinogradConv forward_of(const ConvGeometry& g, const float* w) {
+  return {.images = g.n,
+          .h = g.h,
+          .w = g.w,
+          .c = g.c,
+          .top = g.before[0],
+          .left = g.before[1],
+          .filter = w,
+          .f_row = 3 * g.c,
+          .f_column = g.c,
+          .f_inner = 1,
+          .f_outer = 9 * g.c,
+          .p = g.p,
+          .q = g.q,
+          .k = g.k};
+}
+
+}  // namespace
+
+Tensor winograd_pack(const ConvGeometry& g, const float* w) { return transformed_filter(forward_of(g, w)); }
+
+void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor& packed, const ConvEpilogue& e,
+                      float* y) {
+  WinogradConv conv = forward_of(g, w);
+  conv.x = x, conv.y = y, conv.epilogue = e;
+  run(conv, packed);
 }
 
 // The same with the filter turned by 180 degrees and its channels exchanged.
 void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx) {
-  run(WinogradConv{.x = dy,
-                   .images = g.n,
-                   .h = g.p,
-                   .w = g.q,
-                   .c = g.k,
-                   .top = 2 - g.before[0],
-                   .left = 2 - g.before[1],
-                   .filter = w + 8 * g.c,
-                   .f_row = -3 * g.c,
-                   .f_column = -g.c,
-                   .f_inner = 9 * g.c,
-                   .f_outer = 1,
-                   .y = dx,
-                   .p = g.h,
-                   .q = g.w,
-                   .k = g.c,
-                   .epilogue = e});
+  const WinogradConv conv{.x = dy,
+                          .images = g.n,
+                          .h = g.p,
+                          .w = g.q,
+                          .c = g.k,
+                          .top = 2 - g.before[0],
+                          .left = 2 - g.before[1],
+                          .filter = w + 8 * g.c,
+                          .f_row = -3 * g.c,
+                          .f_column = -g.c,
+                          .f_inner = 9 * g.c,
+                          .f_outer = 1,
+                          .y = dx,
+                          .p = g.h,
+                          .q = g.w,
+                          .k = g.c,
+                          .epilogue = e};
+  run(conv, transformed_filter(conv));
 }
 
 void winograd_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw) {

@@ -81,7 +81,8 @@ std::vector<Tap> all_taps(int64_t channels) {
 void upsample_conv2d(const UpsampleConv2d& op, const Tensor& x, const Tensor& w, const Tensor& bias, Tensor& y) {
   if (!fits(op, w)) return glia::upsample_conv2d(op, x, w, bias, y);
   const Sizes z(x, w);
-  const Tensor v = three_by_three(w);
+  const auto make = [&] { return three_by_three(w); };
+  const Tensor v = op.conv.packed ? op.conv.packed->get(w, make) : make();
   struct PhaseTap {
     int64_t d, r;
   };

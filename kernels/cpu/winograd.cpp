@@ -1,4 +1,4 @@
-// Winograd's F(4x4, 3x3): forward passes and data gradients. The transformed filters U are made first. Then each task takes a block of
+// Winograd's F(4x4, 3x3): forward passes and data gradients. The transformed filters U come first. Then each task takes a block of
 // tiles: transforms its pixels to V, and for a few columns at a time multiplies V by U and transforms the products back, so that V and
 // the products stay in the cache. Where there are too few tiles for that, all tasks share one V and divide the columns.
 //
@@ -185,16 +185,22 @@ void multiply_block(const WinogradConv& g, const Plan& plan, int64_t b, const fl
       store_tile(g, plan, b * plan.block + i, j, m + ((j / panel_width - from) * plan.block + i) * panel_width + j % panel_width);
 }
 
-void run_winograd(const WinogradConv& g) {
-  if (g.images * g.p * g.q * g.k == 0) return;
+Tensor make_all_filters(const WinogradConv& g) {
   const Plan plan(g);
-  const Tensor filters({elements * plan.u_plane}), shared_v({plan.shared ? elements * plan.v_plane : 0});
+  const Tensor filters({elements * plan.u_plane});
   float* u = filters.data<float>();
   const int64_t parts = ceil_div(plan.c_padded, filter_block);
   parallel_for(plan.panels * parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       make_filters(g, plan, i / parts, i % parts * filter_block, std::min(plan.c_padded, (i % parts + 1) * filter_block), u);
   });
+  return filters;
+}
+
+void run_winograd(const WinogradConv& g, const float* u) {
+  if (g.images * g.p * g.q * g.k == 0) return;
+  const Plan plan(g);
+  const Tensor shared_v({plan.shared ? elements * plan.v_plane : 0});
   const auto products = [&] { return thread_scratch(Scratch::gathered, elements * plan.m_plane); };
   const auto multiply_chunk = [&](int64_t b, int64_t chunk, const float* v) {
     multiply_block(g, plan, b, u, v, products(), chunk * plan.chunk, std::min(plan.panels, (chunk + 1) * plan.chunk));
@@ -227,8 +233,12 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace glia::cpu {
 
+HWY_EXPORT(make_all_filters);
 HWY_EXPORT(run_winograd);
-void run(const WinogradConv& conv) { HWY_DYNAMIC_DISPATCH(run_winograd)(conv); }
+Tensor transformed_filter(const WinogradConv& conv) { return HWY_DYNAMIC_DISPATCH(make_all_filters)(conv); }
+void run(const WinogradConv& conv, const Tensor& transformed) {
+  HWY_DYNAMIC_DISPATCH(run_winograd)(conv, transformed.data<float>());
+}
 
 }  // namespace glia::cpu
 #endif

@@ -23,7 +23,9 @@ struct WinogradConv {
   int64_t p = 1, q = 1, k = 0;
   ConvEpilogue epilogue{};
 };
-void run(const WinogradConv& conv);
+// The transformed filter: made of filter, f_..., c and k alone, so it serves images of any size.
+Tensor transformed_filter(const WinogradConv& conv);
+void run(const WinogradConv& conv, const Tensor& transformed);
 
 // dw[k, r, s, c] = sum over images and results of g[p, q, k] x[p - top + r, q - left + s, c], dense KRSC.
 struct WinogradWeights {
@@ -40,7 +42,9 @@ void run(const WinogradWeights& gradient);
 bool winograd_applicable(const ConvGeometry& g,
                          ConvPass pass);  // 3x3, stride 1, one group, and precision() allows another order of sums
 bool winograd_pays(const ConvGeometry& g, ConvPass pass);  // by a model of the machine: see the definition
-void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e, float* y);
+Tensor winograd_pack(const ConvGeometry& g, const float* w);
+void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor& packed, const ConvEpilogue& e,
+                      float* y);
 void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx);
 void winograd_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw);
 

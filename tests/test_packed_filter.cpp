@@ -1,0 +1,91 @@
+// Filters that inference prepares once (run.pack_weights): the same bits as without, and never those of earlier weights.
+#include <doctest/doctest.h>
+
+#include <cstring>
+
+#include "autograd/operators.h"
+#include "kernels/packed_filter.h"
+#include "models/unet.h"
+#include "nn/optimizer.h"
+#include "tensor/memory.h"
+#include "tensor/random.h"
+
+namespace glia::tests {
+namespace {
+
+Tensor noise(const Shape& shape) {
+  Tensor t(shape);
+  for (int64_t i = 0; i < t.size(); ++i) t.data<float>()[i] = static_cast<float>(Philox(7, 1).normal(uint64_t(i)));
+  return t;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) { return same_shape(a, b) && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0; }
+
+// What the network gives without anything kept.
+Tensor plain(Unet& net, const Tensor& x) {
+  const NoGrad no_grad;
+  set_pack_weights(false);
+  Tensor y = net(x);
+  set_pack_weights(true);
+  return y;
+}
+
+Tensor packed(Unet& net, const Tensor& x) {
+  const NoGrad no_grad;
+  return net(x);
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("models");
+
+TEST_CASE("packed filters: the same bits, for images of any size, until the weights change") {
+  for (const char* name : {"unet_keras", "unet_milesial"}) {
+    INFO(name);
+    const UnetOptions options{.name = name, .base_channels = 16, .depth = 2};
+    const auto net = make_unet(options), other = make_unet(options);
+    net->initialize(1);
+    other->initialize(2);
+    net->eval();
+    const Tensor x = noise({1, 64, 64, 1}), larger = noise({2, 96, 64, 1});
+    const Tensor first = plain(*net, x);
+    const size_t before = memory_stats().live_bytes;
+    CHECK(same_bits(packed(*net, x), first));
+    CHECK(memory_stats().live_bytes > before);  // something is kept
+    CHECK(same_bits(packed(*net, x), first));
+    CHECK(same_bits(packed(*net, larger), plain(*net, larger)));
+
+    net->load_state_dict(other->state_dict(), "other");
+    const Tensor loaded = packed(*net, x);
+    CHECK_FALSE(same_bits(loaded, first));
+    CHECK(same_bits(loaded, plain(*net, x)));
+  }
+}
+
+TEST_CASE("packed filters: a step of training, an average put in place and a second network don't meet old ones") {
+  const UnetOptions options{.base_channels = 16, .depth = 2};
+  const auto net = make_unet(options);
+  net->initialize(1);
+  Optimizer optimizer({.kind = OptimizerKind::sgd}, net->parameters());
+  Ema average(optimizer, 0.5);
+  const Tensor x = noise({1, 64, 64, 1});
+  net->eval();
+  const Tensor first = packed(*net, x);
+  net->train();
+  net->set_random(1, 1);
+  const size_t kept = memory_stats().live_bytes;
+  optimizer.zero_grad();
+  backward(apply(Sum{}, apply(Square{}, (*net)(x))));
+  CHECK(memory_stats().live_bytes < kept);  // training keeps nothing
+  optimizer.step(1e-6);
+  net->eval();
+  const Tensor stepped = packed(*net, x);
+  CHECK_FALSE(same_bits(stepped, first));
+  CHECK(same_bits(stepped, plain(*net, x)));
+  average.swap();
+  CHECK(same_bits(packed(*net, x), first));
+}
+
+TEST_SUITE_END();
+
+}  // namespace glia::tests
