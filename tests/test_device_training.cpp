@@ -290,6 +290,7 @@ TEST_CASE("what computes wrongly in bf16 alone is found before the first step") 
     TinyTraining t(folder / std::to_string(++runs));
     t.device = emulated;
     t.set("solver.max_iterations=3");
+    t.set("run.on_nan=stop");
     t.set(fmt::format("run.check_precision={}", check));
     t.losses = [&spoil](TinyNet& net, const Batch& b) -> NamedLosses {
       const Tensor x = b.tensors[0].to(emulated), logits = precision() == Precision::bf16 ? spoil(net, x) : net(x);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "autograd/apply.h"
 #include "kernels/conv.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
@@ -130,6 +131,13 @@ TEST_CASE("Winograd's convolutions give the same bits with 1, 2 and 5 threads") 
     }
   }
   set_num_threads(before);
+}
+
+TEST_CASE("Winograd's algorithm takes a batch without images") {
+  const ForcedWinograd forced;
+  const Tensor y =
+      apply(Conv2d{.pad = {1, 1, 1, 1}}, Tensor({0, 8, 8, 16}), Tensor::zeros({16, 3, 3, 16}), Tensor(), Tensor(), Tensor());
+  CHECK(y.shape() == Shape({0, 8, 8, 16}));
 }
 
 TEST_CASE("precision exact keeps to direct sums") {

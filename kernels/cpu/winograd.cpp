@@ -47,7 +47,7 @@ struct Plan {
     shared = blocks < 8;
     block = shared ? std::min<int64_t>(grid.count(), 12 * height) : ceil_div(grid.count(), blocks);
     row_blocks = ceil_div(block, height);
-    rows = ceil_div(block, row_blocks);
+    rows = ceil_div(block, std::max<int64_t>(1, row_blocks));  // no images: the filters are transformed all the same
     u_plane = panels * c_padded * panel_width + skew;
     v_plane = row_blocks * c_padded * height + skew;
     m_plane = chunk * block * panel_width + skew;

@@ -186,6 +186,7 @@ expect 0 "are not those that the run was started with" "$GLIA" train unet --data
 if [ "$(id -u)" = 0 ] && mkdir -p tiny && mount -t tmpfs -o size=256k tmpfs tiny 2>/dev/null; then
   expect 4 "disk is full" "$GLIA" train unet --data cells --out tiny/run "${SMALL[@]}"
   expect 4 "No space left" "$GLIA" synth --out tiny/more --images 20 --size 256x256
+  rm -r tiny/run tiny/more
   expect 4 "the training goes on, and tries again" "$GLIA" train unet --data cells --out tiny/run2 "${SMALL[@]}" --on-save-error warn \
     --set checkpoint.every=1
   mount -o remount,ro tiny
