@@ -107,7 +107,8 @@ Command convert_command() {
           .example = "glia convert cells cells.json",
           .declare =
               [options](Arguments& a) {
-                a.positional("FROM", &options->from, "a data set, or a file of weights: safetensors, .pth, .pkl, .npz");
+                a.positional("FROM", &options->from,
+                             "a data set, or a file of weights: safetensors, .pth, .pkl, .npz, .h5; for ONNX a checkpoint");
                 a.positional("TO", &options->to,
                              "a .json or .csv file, or a folder (with --to sartorius or labels); weights: .safetensors, .pth, "
                              ".pkl, .npz, .onnx");

@@ -17,8 +17,9 @@ struct WeightsConversion {
 // Whether this asks for weights: by the format, the ending of `to`, or a recipe.
 bool is_weights_conversion(const WeightsConversion& conversion);
 
-// Writes the model's part of the file (model_weights); of a checkpoint its network where `to` is an ONNX file. UsageError for unknown words; DataError where a recipe's network would keep a
-// tensor without weights of the file, or there is no export to ONNX, and as read_weights and write_weights.
+// Writes the model's part of the file (model_weights); of a checkpoint its network where `to` is an ONNX file. UsageError for
+// unknown words; DataError where a recipe's network would keep a tensor without weights of the file, or there is no export to
+// ONNX, and as read_weights and write_weights.
 void convert_weights(const WeightsConversion& conversion);
 
 }  // namespace glia

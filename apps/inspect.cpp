@@ -157,7 +157,7 @@ Command inspect_command() {
           .example = "glia inspect RUN/checkpoints/best.safetensors",
           .declare =
               [options](Arguments& a) {
-                a.positional("FILE", &options->file, "safetensors, PyTorch's .pth, a .pkl, .npz or .npy, or an image");
+                a.positional("FILE", &options->file, "safetensors, PyTorch's .pth, a .pkl, .npz or .npy, Keras' .h5, or an image");
                 a.positional("OTHER", &options->other, "a second file to compare with");
               },
           .run = [options] { return run(*options); }};

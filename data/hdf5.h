@@ -1,6 +1,7 @@
 #pragma once
-// The part of HDF5 that Keras' files have: format specification version 3.0, superblocks 0 and 1, groups by symbol tables, object headers of version 1, data in one
-// piece. The library of HDF5 is not used: it follows links out of the file, loads plug-ins, and was not made for files that mean harm.
+// The part of HDF5 that Keras' files have: format specification version 3.0, superblocks 0 and 1, groups by symbol tables, object
+// headers of version 1, data in one piece. The library of HDF5 is not used: it follows links out of the file, loads plug-ins, and
+// was not made for files that mean harm.
 #include <span>
 
 #include "data/weights.h"
@@ -9,9 +10,10 @@ namespace glia {
 
 bool looks_like_hdf5(std::span<const std::byte> bytes);
 
-// Data sets become tensors, named by their paths; attributes that are one number or text become scalars, as do the texts of layer_names (layer_names/0, ...).
-// The bytes must outlive `weights`. DataError naming weights.source for anything damaged, hostile, or outside the part above (chunks and
-// filters, links other than to objects of the file, data in other files); tensors are read when they are asked for.
+// Data sets become tensors, named by their paths; attributes that are one number or text become scalars, as do the texts of
+// layer_names (layer_names/0, ...). The bytes must outlive `weights`. DataError naming weights.source for anything damaged,
+// hostile, or outside the part above (chunks and filters, links other than to objects of the file, data in other files); tensors
+// are read when they are asked for.
 void read_hdf5(std::span<const std::byte> bytes, Weights& weights);
 
 }  // namespace glia

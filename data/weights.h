@@ -1,7 +1,7 @@
 #pragma once
 // Files of weights of any framework, read alike: safetensors, PyTorch's .pth and .pt (both containers), detectron2's and Caffe2's
-// .pkl, NumPy's .npy and .npz, Keras' .h5 and .weights.h5. The format is recognised by the content, whatever the file is called. Nothing in a file can run, sizes
-// are checked before memory is taken, and tensors are read one by one when they are asked for.
+// .pkl, NumPy's .npy and .npz, Keras' .h5 and .weights.h5. The format is recognised by the content, whatever the file is called.
+// Nothing in a file can run, sizes are checked before memory is taken, and tensors are read one by one when they are asked for.
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -35,7 +35,8 @@ Weights read_weights(const std::filesystem::path& path);
 Weights parse_weights(std::span<const std::byte> bytes, const std::string& source);
 
 // The tensors that are a model's, with the names that it has: of a training checkpoint what stands under "model", "model_state",
-// "state_dict" or "model_weights", without optimizers; of a checkpoint of Glia the averaged weights where there are any. The rest is left out.
+// "state_dict" or "model_weights", without optimizers; of a checkpoint of Glia the averaged weights where there are any. The rest
+// is left out.
 Weights model_weights(const Weights& weights);
 
 // The same view of tensors in memory (copied to the host where they are on a device).
@@ -48,8 +49,9 @@ enum class WeightsFormat {
   npz      // stored, not deflated
 };
 
-// Through a temporary file; one tensor at a time is in memory. Of the scalars only texts go into safetensors' metadata, none elsewhere.
-// bfloat16, which NumPy lacks, becomes float32 in pickle and npz. DataError for a type that the format cannot hold; IoError.
+// Through a temporary file; one tensor at a time is in memory. Of the scalars only texts go into safetensors' metadata, none
+// elsewhere. bfloat16, which NumPy lacks, becomes float32 in pickle and npz. DataError for a type that the format cannot hold;
+// IoError.
 void write_weights(const std::filesystem::path& path, const Weights& weights, WeightsFormat format);
 
 // Turns blob names of Caffe2's Detectron (and its ImageNet backbones, MSRA/R-50.pkl) to those of detectron2, and their rows: the

@@ -158,8 +158,8 @@ void original(Builder& b, std::string x) {
     for (int k = 0; k < 2; ++k) x = b.conv_relu(x, convs.next(), true);
     skips.push_back(x);
   }
-  // Pixels that a level lacks at each edge against its skip, in the skip's pixels: twice what the level below has lost per edge. There each pair of
-  // convolutions costs 2.
+  // Pixels that a level lacks at each edge against its skip, in the skip's pixels: twice what the level below has lost per edge.
+  // There each pair of convolutions costs 2.
   int64_t margin = 4;
   for (int64_t i = b.o.depth - 1; i >= 0; --i) {
     x = b.up_conv(x, ups.next());

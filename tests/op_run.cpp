@@ -62,11 +62,6 @@ double worst_error(const Tensor& got, const Tensor& want) {
   return worst;
 }
 
-bool same_bits(const Tensor& a, const Tensor& b) {
-  if (!a || !b) return !a == !b;
-  return a.shape() == b.shape() && a.dtype() == b.dtype() && (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
-}
-
 void check_run(const OpCase& c, const Run& got, const Run& want, const char* variant, double slack) {
   for (size_t i = 0; i < want.outputs.size(); ++i) {
     INFO(c.op, " [", c.label, "] ", variant, " output ", i);

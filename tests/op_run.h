@@ -2,6 +2,7 @@
 // Runs a case of the table (tests/op_cases.h) by one implementation, and compares two runs.
 #include "kernels/op.h"
 #include "tests/op_cases.h"
+#include "tests/same_bits.h"
 
 namespace glia::tests {
 
@@ -22,7 +23,6 @@ Run run_case(const OpCase& c, const std::vector<Tensor>& inputs, KernelChoice ch
 
 // The worst |got - want| over the larger of |want| and the rms of want. NaN counts as infinitely wrong unless both are.
 double worst_error(const Tensor& got, const Tensor& want);
-bool same_bits(const Tensor& a, const Tensor& b);
 
 // Values and gradients within the case's tolerance, times `slack`.
 void check_run(const OpCase& c, const Run& got, const Run& want, const char* variant, double slack = 1);

@@ -36,7 +36,7 @@ class ParityCase {
   bool has(const std::string& key) const;  // "in/b", "out/y", "gout/y", "gin/x": whole or sampled
   // As stored, or permuted; absent if the case lacks it. 16-bit and small integers arrive as the wider type of the reader.
   Tensor input(const std::string& name, const Axes& axes = {}) const { return load("in/" + name, axes); }
-  Tensor load_of(const std::string& other, const std::string& key) const;  // of the case named `other` in the same file
+  Tensor load_of(const std::string& other, const std::string& key) const;   // of the case named `other` in the same file
   Tensor grad_input(const std::string& name, const Axes& axes = {}) const;  // a leaf where the case has gin/NAME
   Tensor load(const std::string& key, const Axes& axes = {}) const;
 

@@ -13,9 +13,11 @@
 #include "tensor/error.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
+#include "tests/same_bits.h"
 #include "train/trainer.h"
 
 using namespace glia;
+using tests::same_bits;
 
 namespace {
 
@@ -125,15 +127,6 @@ struct Training {
     return records;
   }
 };
-
-bool same_bits(const StateDict& a, const StateDict& c) {
-  if (a.size() != c.size()) return false;
-  for (const auto& [name, t] : a) {
-    const auto it = c.find(name);
-    if (it == c.end() || !same_shape(t, it->second) || std::memcmp(t.raw(), it->second.raw(), t.bytes()) != 0) return false;
-  }
-  return true;
-}
 
 }  // namespace
 

@@ -16,6 +16,7 @@
 #include "kernels/unary.h"
 #include "tensor/random.h"
 #include "tests/op_cases.h"
+#include "tests/same_bits.h"
 
 namespace glia::tests {
 namespace {
@@ -33,10 +34,6 @@ template <class Op>
 Tensor run(KernelChoice choice, const Op& op, const Tensor& x) {
   const Kernels scope(choice);
   return apply(op, x);
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
 }
 
 void check_close(const Tensor& got, const Tensor& want, double tolerance) {

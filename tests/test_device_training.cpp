@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 
 #include "data/safetensors.h"
 #include "gpu/emulator_config.h"
@@ -14,6 +13,7 @@
 #include "tensor/stream.h"
 #include "tensor/transfer.h"
 #include "tests/paths.h"
+#include "tests/same_bits.h"
 #include "tests/train_fixture.h"
 
 namespace glia::tests {
@@ -30,15 +30,6 @@ class DeferredStreams {
  private:
   bool before_ = gpu::emulator_config().deferred_streams;
 };
-
-bool same_bits(const StateDict& a, const StateDict& b) {
-  if (a.size() != b.size()) return false;
-  for (const auto& [name, t] : a) {
-    const auto it = b.find(name);
-    if (it == b.end() || !same_shape(t, it->second) || std::memcmp(t.raw(), it->second.raw(), t.bytes()) != 0) return false;
-  }
-  return true;
-}
 
 // Four noisy images of 32 x 32 with some squares for cells.
 Example squares(int64_t index) {

@@ -1,5 +1,5 @@
-// Inputs that once crashed, hung or bloated a reader (tests/fixtures/hostile) and the seeds, through every reader: an error of the data, or a
-// clean load (R12, R45).
+// Inputs that once crashed, hung or bloated a reader (tests/fixtures/hostile) and the seeds, through every reader: an error of
+// the data, or a clean load (R12, R45).
 #include <doctest/doctest.h>
 
 #include <fstream>

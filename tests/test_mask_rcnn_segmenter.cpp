@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "autograd/tape.h"
 #include "data/image_ops.h"
@@ -12,9 +11,11 @@
 #include "tensor/error.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
+#include "tests/same_bits.h"
 #include "train/trainer.h"
 
 using namespace glia;
+using tests::same_bits;
 
 namespace {
 
@@ -113,15 +114,6 @@ struct Training {
     return records;
   }
 };
-
-bool same_bits(const StateDict& a, const StateDict& c) {
-  if (a.size() != c.size()) return false;
-  for (const auto& [name, t] : a) {
-    const auto it = c.find(name);
-    if (it == c.end() || !same_shape(t, it->second) || std::memcmp(t.raw(), it->second.raw(), t.bytes()) != 0) return false;
-  }
-  return true;
-}
 
 }  // namespace
 

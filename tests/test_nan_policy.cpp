@@ -4,30 +4,22 @@
 
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 
 #include "data/atomic_file.h"
 #include "kernels/unary.h"
 #include "tests/paths.h"
+#include "tests/same_bits.h"
 #include "tests/train_fixture.h"
 #include "train/nan_policy.h"
 
 using namespace glia;
+using tests::same_bits;
 using tests::TemporaryFolder;
 using tests::TinyNet;
 using tests::TinyTraining;
 namespace fs = std::filesystem;
 
 namespace {
-
-bool same_bits(const StateDict& a, const StateDict& b) {
-  if (a.size() != b.size()) return false;
-  for (const auto& [name, t] : a) {
-    const auto it = b.find(name);
-    if (it == b.end() || !same_shape(t, it->second) || std::memcmp(t.raw(), it->second.raw(), t.bytes()) != 0) return false;
-  }
-  return true;
-}
 
 bool same_training(const Checkpoint& x, const Checkpoint& y) {
   return x.step == y.step && x.best == y.best && x.state.values() == y.state.values() && same_bits(x.weights, y.weights) &&

@@ -1,5 +1,5 @@
-// ONNX files: what was written, read back by a small reader of protobuf. That they compute what the network computes is checked with onnxruntime by
-// tests/peers/check_onnx.py.
+// ONNX files: what was written, read back by a small reader of protobuf. That they compute what the network computes is checked
+// with onnxruntime by tests/peers/check_onnx.py.
 #include <doctest/doctest.h>
 
 #include <cstring>

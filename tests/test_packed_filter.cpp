@@ -1,14 +1,13 @@
 // Filters that inference prepares once (run.pack_weights): the same bits as without, and never those of earlier weights.
 #include <doctest/doctest.h>
 
-#include <cstring>
-
 #include "autograd/operators.h"
 #include "kernels/packed_filter.h"
 #include "models/unet.h"
 #include "nn/optimizer.h"
 #include "tensor/memory.h"
 #include "tensor/random.h"
+#include "tests/same_bits.h"
 
 namespace glia::tests {
 namespace {
@@ -18,8 +17,6 @@ Tensor noise(const Shape& shape) {
   for (int64_t i = 0; i < t.size(); ++i) t.data<float>()[i] = static_cast<float>(Philox(7, 1).normal(uint64_t(i)));
   return t;
 }
-
-bool same_bits(const Tensor& a, const Tensor& b) { return same_shape(a, b) && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0; }
 
 // What the network gives without anything kept.
 Tensor plain(Unet& net, const Tensor& x) {

@@ -16,9 +16,11 @@
 #include "tensor/error.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
+#include "tests/same_bits.h"
 #include "train/trainer.h"
 
 using namespace glia;
+using tests::same_bits;
 
 namespace {
 
@@ -234,15 +236,6 @@ struct Training {
     for (int i = 0; i < count; ++i) CHECK(std::isfinite(trainer.step().loss));
   }
 };
-
-bool same_bits(const StateDict& a, const StateDict& b) {
-  if (a.size() != b.size()) return false;
-  for (const auto& [name, t] : a) {
-    const auto it = b.find(name);
-    if (it == b.end() || !same_shape(t, it->second) || std::memcmp(t.raw(), it->second.raw(), t.bytes()) != 0) return false;
-  }
-  return true;
-}
 
 }  // namespace
 

@@ -1,13 +1,12 @@
 // Blocks that are computed again for backward (run.recompute): the same bits with less memory.
 #include <doctest/doctest.h>
 
-#include <cstring>
-
 #include "autograd/operators.h"
 #include "models/resnet.h"
 #include "models/unet.h"
 #include "tensor/memory.h"
 #include "tensor/random.h"
+#include "tests/same_bits.h"
 
 namespace glia::tests {
 namespace {
@@ -34,8 +33,7 @@ Pass pass(Module& net, const Forward& forward, bool again) {
 void check_equal(const Pass& a, const Pass& b) {
   REQUIRE(a.gradients.size() == b.gradients.size());
   for (size_t i = 0; i < a.gradients.size(); ++i) {
-    REQUIRE(bool(a.gradients[i]) == bool(b.gradients[i]));
-    if (a.gradients[i]) CHECK(std::memcmp(a.gradients[i].raw(), b.gradients[i].raw(), a.gradients[i].bytes()) == 0);
+    CHECK(same_bits(a.gradients[i], b.gradients[i]));
   }
 }
 
@@ -73,10 +71,7 @@ TEST_CASE("recomputed blocks of a ResNet: the same gradients, none for frozen st
                again = pass(
                    counted, [&] { return counted(x)[3]; }, true);
     check_equal(kept, again);
-    for (const auto& [name, tensor] : net.state_dict()) {
-      INFO(name);
-      CHECK(std::memcmp(tensor.raw(), counted.state_dict().at(name).raw(), tensor.bytes()) == 0);
-    }
+    CHECK(same_bits(net.state_dict(), counted.state_dict()));
   }
 }
 

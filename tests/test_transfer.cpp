@@ -9,18 +9,16 @@
 #include "models/mask_rcnn.h"
 #include "models/weight_names.h"
 #include "tests/paths.h"
+#include "tests/same_bits.h"
 #include "tests/train_fixture.h"
 #include "train/transfer.h"
 
 using namespace glia;
+using tests::same_bits;
 using tests::TemporaryFolder;
 using tests::TinyNet;
 
 namespace {
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
-}
 
 Weights with(StateDict state, bool match_by_suffix = false) {
   Weights weights = weights_of(state, "file");

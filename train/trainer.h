@@ -81,9 +81,8 @@ class Trainer {
   // The same, but weights, optimizer and average become a checkpoint's of this run. The training goes on behind the bad step's images,
   // with the schedule where it was (Chowdhery et al. 2022, PaLM, section 5.1, which go back and leave out the batches of a spike).
   void go_back_to(const Checkpoint& checkpoint, const std::string& source);
-  const std::string& divergence() const {
-    return divergence_;
-  }  // all that is known of the last DivergedError of step() or launch()
+  // All that is known of the last DivergedError of step() or launch().
+  const std::string& divergence() const { return divergence_; }
 
   int64_t steps_done() const { return step_; }  // launched ones included
   int64_t epochs_done() const { return step_ * options_.accumulate / loader_->batches_per_epoch(); }

@@ -75,8 +75,9 @@ class TrainingRun {
   // Adds a hook behind the standard ones.
   void add_hook(std::unique_ptr<Hook> hook) { extra_hooks_.push_back(std::move(hook)); }
 
-  // Trains to the limit, or until a signal or early stopping. Throws DivergedError as run.on_nan has it, IoError of a checkpoint (with
-  // checkpoint.on_error = "warn" of the last one only), and what the parts throw. A SIGINT, SIGTERM or SIGUSR1 ends it after the step under way, saved.
+  // Trains to the limit, or until a signal or early stopping. Throws DivergedError as run.on_nan has it, IoError of a checkpoint
+  // (with checkpoint.on_error = "warn" of the last one only), and what the parts throw. A SIGINT, SIGTERM or SIGUSR1 ends it
+  // after the step under way, saved.
   TrainingResult execute(const TrainingParts& parts);
 
  private:
@@ -94,8 +95,8 @@ class TrainingRun {
   std::vector<std::unique_ptr<Hook>> extra_hooks_;
 };
 
-// UsageError where a metric that the configuration names (eval.metric, checkpoint.save_best, ...) is not among those known; none known:
-// nothing is checked.
+// UsageError where a metric that the configuration names (eval.metric, checkpoint.save_best, ...) is not among those known; none
+// known: nothing is checked.
 void check_metrics(const Config& config, const std::vector<std::string>& known);
 
 }  // namespace glia

@@ -8,10 +8,10 @@ bool winograd_applicable(const ConvGeometry& g, ConvPass) {
          g.dilation == std::array<int64_t, 2>{1, 1} && g.groups == 1 && g.before[0] <= 2 && g.before[1] <= 2;
 }
 
-// Both in multiply-adds of the direct product, whose kernels run near the machine's peak. A tile of 16 results takes 36 products per pair of
-// channels, which run at about 0.6 of the peak, as U and V come from the second-level cache; 36 elements of each channel of pixels and
-// results are transformed and pass through that cache; and so are those of each filter, once. The factors are fitted to shapes
-// from 16 channels on 256x256 to 1024 on 8x8 (docs/performance.md).
+// Both in multiply-adds of the direct product, whose kernels run near the machine's peak. A tile of 16 results takes 36 products
+// per pair of channels, which run at about 0.6 of the peak, as U and V come from the second-level cache; 36 elements of each
+// channel of pixels and results are transformed and pass through that cache; and so are those of each filter, once. The factors
+// are fitted to shapes from 16 channels on 256x256 to 1024 on 8x8 (docs/performance.md).
 bool winograd_pays(const ConvGeometry& g, ConvPass pass) {
   if (g.c < 16 || g.k < 16) return false;
   const double tiles = double(g.n) * double((g.p + 3) / 4) * double((g.q + 3) / 4), c = double(g.c), k = double(g.k);

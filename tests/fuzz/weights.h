@@ -8,8 +8,8 @@
 
 namespace glia::tests {
 
-// Reads the bytes as whatever file of weights they are, and its tensors up to 1 MB: one may repeat its bytes to 16 MB, and thousands of those
-// are slow rather than wrong.
+// Reads the bytes as whatever file of weights they are, and its tensors up to 1 MB: one may repeat its bytes to 16 MB, and
+// thousands of those are slow rather than wrong.
 inline void read_all_weights(Bytes bytes, const std::string& name) {
   try {
     const Weights weights = parse_weights(bytes, name);

@@ -1,0 +1,122 @@
+// Steps that are not finite: found before the update, explained, and without a trace in weights and statistics (R27, R28).
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "data/atomic_file.h"
+#include "kernels/unary.h"
+#include "tests/paths.h"
+#include "tests/train_files.h"
+
+using namespace glia;
+using namespace glia::tests;
+namespace fs = std::filesystem;
+
+TEST_SUITE_BEGIN("train");
+
+TEST_CASE("run: a loss or gradient that is not finite ends it before the update, and is explained (R27, R28)") {
+  const TemporaryFolder folder;
+  const auto report_of = [&](const std::string& name, const std::function<void(TinyTraining&)>& inject) {
+    TinyTraining training(folder / name);
+    training.set("checkpoint.every=4");
+    training.set("run.on_nan=stop");
+    inject(training);
+    std::string message;
+    try {
+      training.run();
+    } catch (const DivergedError& e) {
+      message = e.what();
+      CHECK(e.code() == ExitCode::diverged);
+    }
+    CAPTURE(message);
+    CHECK(contains(message, "the update was not applied"));
+    CHECK(contains(message, "learning rate 0.01"));
+    CHECK(contains(message, "likely cause: "));
+    CHECK(contains(read_file(folder / name / "train.log"), "is not finite"));
+    return message;
+  };
+  const auto at_step = [](int64_t step, TinyTraining& t, const std::function<Tensor(const Tensor& logits)>& change) {
+    t.losses = [=, calls = int64_t(0)](TinyNet& net, const Batch& b) mutable -> NamedLosses {
+      ++calls;
+      Tensor z = net(b.tensors[0]);
+      if (calls >= step) z = change(z);
+      return {{"bce", apply(BceWithLogits{}, z, b.tensors[1], Tensor(), Tensor())}};
+    };
+  };
+
+  const std::string image = report_of("image", [](TinyTraining& t) {
+    t.load = [](int64_t i) {
+      Example e = tests::tiny_example(i);
+      if (i == 7) e.image.data<float>()[3] = NAN;
+      return e;
+    };
+  });
+  CHECK(contains(image, "first tensor that is not finite: image img7 (tensor 0 of the batch)"));
+  CHECK(contains(image, "img7 (tensor 0 of the batch) holds numbers that are not finite: look at its file"));
+
+  const std::string weight = report_of("weight", [](TinyTraining& t) {
+    t.after_initialisation = [](TinyNet& net) { net.parameters()[0].tensor->data<float>()[1] = INFINITY; };
+  });
+  CHECK(contains(weight, "step 1: "));
+  CHECK(contains(weight, "first tensor that is not finite: parameter first.weight, before the step"));
+  CHECK(contains(weight, "last good checkpoint: none yet"));
+
+  const std::string overflow = report_of("overflow", [](TinyTraining& t) {
+    t.after_initialisation = [](TinyNet& net) {
+      for (const NamedTensor& p : net.parameters())
+        if (p.name == "second.weight") p.tensor->fill(3e38);
+    };
+  });
+  CHECK(contains(overflow, "the output of conv2d with second.weight, second.bias (forward)"));
+  CHECK(contains(overflow, "images: img"));
+
+  const std::string forward = report_of("forward", [&](TinyTraining& t) {
+    at_step(6, t, [](const Tensor& z) { return apply(Log{}, apply(Neg{}, apply(Square{}, z))); });
+  });
+  CHECK(contains(forward, "step 6: the loss is not finite"));
+  CHECK(contains(forward, "the output of log (forward)"));
+  CHECK(contains(forward, "last good checkpoint: " + last_of(folder / "forward").string()));
+  CHECK(contains(forward, "loss terms: bce nan"));
+
+  const std::string backward = report_of("backward", [&](TinyTraining& t) {
+    at_step(6, t, [](const Tensor& z) {
+      z.data<float>()[0] = 0;  // the root's derivative there is infinite
+      return apply(Sqrt{}, apply(Square{}, z));
+    });
+  });
+  CHECK(contains(backward, "step 6: the gradient is not finite"));
+  CAPTURE(backward);
+  CHECK(contains(backward, "a gradient from sqrt (backward)"));
+
+  CHECK(read_checkpoint(last_of(folder / "forward")).step == 4);
+}
+
+TEST_CASE("trainer: a step that diverges changes neither weights nor statistics (R27)") {
+  LoaderOptions options;
+  options.batch_size = 4;
+  options.workers = 0;
+  options.prepare = tests::tiny_prepare;
+  Loader loader(12, tests::tiny_example, options);
+  TinyNet net;
+  net.initialize(3);
+  int64_t calls = 0;
+  const LossFunction losses = [&](const Batch& b) -> NamedLosses {
+    Tensor z = net(b.tensors[0]);
+    if (++calls >= 4) z = apply(Log{}, apply(Neg{}, apply(Square{}, z)));
+    return {{"bce", apply(BceWithLogits{}, z, b.tensors[1], Tensor(), Tensor())}};
+  };
+  TrainerOptions o;
+  o.ema = 0.5;
+  Trainer trainer(net, losses, loader, o);
+  for (int i = 0; i < 3; ++i) trainer.step();
+  Checkpoint before, after;
+  trainer.save(before);
+  CHECK_THROWS_AS(trainer.step(), DivergedError);
+  trainer.save(after);
+  CHECK(same_bits(before.weights, after.weights));
+  CHECK(same_bits(before.optimizer, after.optimizer));
+  CHECK(same_bits(before.ema, after.ema));
+  CHECK(after.step == 3);
+}
+
+TEST_SUITE_END();
