@@ -1,10 +1,9 @@
 #pragma once
 // Checkpoints without a training.
-#include <algorithm>
 #include <filesystem>
 #include <string>
-#include <vector>
 
+#include "tests/paths.h"
 #include "train/checkpoint.h"
 
 namespace glia::tests {
@@ -32,13 +31,6 @@ inline Checkpoint checkpoint_of(int64_t step, int64_t size = 500) {
 // Whether it is that of the step.
 inline bool holds(const Checkpoint& c, int64_t step) {
   return c.step == step && c.weights.at("conv.weight").values<float>()[0] == 0.5f + static_cast<float>(step);
-}
-
-inline std::vector<std::string> names_in(const std::filesystem::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 }  // namespace glia::tests

@@ -2,11 +2,11 @@
 // What the tests of trainings read from a run's folder.
 #include <fstream>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "data/atomic_file.h"
+#include "tests/paths.h"
 #include "tests/same_bits.h"
 #include "tests/train_fixture.h"
 
@@ -54,12 +54,6 @@ inline std::vector<std::map<std::string, std::string>> results(const std::filesy
     row.erase("memory");
   }
   return rows;
-}
-
-inline std::set<std::string> names_in(const std::filesystem::path& folder) {
-  std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.insert(entry.path().filename().string());
-  return names;
 }
 
 template <class E>
