@@ -74,6 +74,7 @@ Command convert_command();
 Command demo_command();
 Command doctor_command();
 Command evaluate_command();
+Command export_command();
 Command inspect_command();
 Command predict_command();
 Command show_command();

@@ -74,12 +74,12 @@ void write_onnx(const WeightsConversion& c) {
         c.from);
   const TrainedSystem system = load_system(c.from, {}, Device{});
   try {
-    const OnnxGraph graph = system.segmenter->onnx();
-    write_file(c.to, graph.model(system.config.model.name, {{"config", to_toml(system.config)}}));
+    const OnnxExport made = system.segmenter->onnx();
+    write_file(c.to, made.graph.model(system.config.model.name, {{"config", to_toml(system.config)}, {"part", made.part}}));
+    if (!c.quiet) fmt::print("{}: {} of {} as ONNX, opset {}\n", c.to, made.part, system.config.model.name, OnnxGraph::opset);
   } catch (const DataError& e) {
     throw DataError("{} ({}): {}", c.from, system.config.model.name, e.what());
   }
-  if (!c.quiet) fmt::print("{}: {} as ONNX, opset {}\n", c.to, system.config.model.name, OnnxGraph::opset);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "data/mask_patches.h"
 #include "data/rle.h"
 #include "kernels/nms.h"
+#include "models/backbone_onnx.h"
 #include "models/mask_rcnn.h"
 #include "tensor/error.h"
 
@@ -79,6 +80,9 @@ class MaskRcnnSegmenter final : public Segmenter {
 
   Module& module() override { return net_; }
   bool takes_instances() const override { return true; }
+  OnnxExport onnx() override {
+    return {"the backbone (p2 to p6, without the heads)", onnx_of_backbone(options_.network, net_.state_dict())};
+  }
 
   // Gray stays one channel, colour three: 8 bits as they are, else float32 of 0..255.
   Example fit(const Example& example) const override {

@@ -24,13 +24,13 @@ nn::NormKind norm_of(const ResnetOptions& o, int64_t stage) {
   return o.norm == nn::NormKind::bn && stage <= o.freeze_at ? nn::NormKind::frozen_bn : o.norm;
 }
 
-std::array<int64_t, 4> blocks_of(int64_t depth) {
+}  // namespace
+
+std::array<int64_t, 4> resnet_blocks(int64_t depth) {
   if (depth == 50) return {3, 4, 6, 3};
   if (depth == 101) return {3, 4, 23, 3};
   throw UsageError("backbone.depth is {}, want 50 or 101", depth);
 }
-
-}  // namespace
 
 Bottleneck::Bottleneck(const ResnetOptions& o, int64_t in, int64_t width, int64_t out, int64_t stride, nn::NormKind norm)
     : conv1_(conv(in, width, 1, o.stride_in_1x1 ? stride : 1, Activation::relu), norm, o.norm_eps),
@@ -68,7 +68,7 @@ Tensor Resnet::Stage::operator()(Tensor x) {
 Resnet::Resnet(const ResnetOptions& o) : stem_(o, norm_of(o, 1)) {
   add("stem", stem_);
   if (o.freeze_at >= 1) stem_.freeze();
-  const auto blocks = blocks_of(o.depth);
+  const auto blocks = resnet_blocks(o.depth);
   int64_t in = o.stem_channels;
   for (size_t s = 0; s < 4; ++s) {
     const int64_t stage = int64_t(s) + 2, width = o.width_per_group << s, out = o.res2_channels << s;

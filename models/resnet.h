@@ -7,6 +7,9 @@
 
 namespace glia {
 
+// Bottlenecks of res2, ..., res5 at `depth` 50 or 101; UsageError for others.
+std::array<int64_t, 4> resnet_blocks(int64_t depth);
+
 // 1x1, 3x3, 1x1 convolutions and a shortcut; each with a norm, and a ReLU but for the last, which has it after the sum.
 class Bottleneck : public Module {
  public:

@@ -29,6 +29,11 @@ struct Prediction {
   std::vector<Instance> instances;  // at the image's size; they do not overlap unless the system's outputs do
 };
 
+struct OnnxExport {
+  std::string part;  // of the system, for people: "the network"
+  OnnxGraph graph;
+};
+
 class Segmenter {
  public:
   virtual ~Segmenter() = default;
@@ -64,8 +69,11 @@ class Segmenter {
     return predictions;
   }
 
-  // The network of evaluation as an ONNX graph, without what is before and after it. DataError where there is no export for the system.
-  virtual OnnxGraph onnx() { throw DataError("there is no export to ONNX for this system; there is for the UNets"); }
+  // The network of evaluation, or a part of it, as an ONNX graph, without what is before and after it. DataError where there is no
+  // export for the system.
+  virtual OnnxExport onnx() {
+    throw DataError("there is no export to ONNX for this system; there is for the UNets and for Mask R-CNN's backbone");
+  }
 };
 
 }  // namespace glia

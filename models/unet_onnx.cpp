@@ -3,63 +3,26 @@
 #include <fmt/format.h>
 
 #include <map>
-#include <set>
+
+#include "models/onnx_layers.h"
 
 namespace glia {
 namespace {
 
-using Names = std::vector<std::string>;
+using Names = OnnxLayers::Names;
 
-// What the five systems are built from. Values are named by the node that gives them.
-class Builder {
+// What the five systems are built from besides.
+class Builder : public OnnxLayers {
  public:
-  Builder(const UnetOptions& options, const StateDict& state) : o(options), state_(state) {}
+  Builder(const UnetOptions& options, const StateDict& state) : OnnxLayers(state), o(options) {}
 
-  // Convolution `name`.weight, stride 1, padded to the size of its input ("same"; `valid`: not at all).
+  // `valid`: not padded; else to the size of its input.
   std::string conv(const std::string& x, const std::string& name, bool valid = false) {
-    const int64_t k = shape(name + ".weight")[2], before = valid ? 0 : (k - 1) / 2, after = valid ? 0 : k / 2;
-    return graph.node("Conv", weights(x, name),
-                      {{"kernel_shape", std::vector{k, k}}, {"pads", std::vector{before, before, after, after}}}, name);
+    return valid ? OnnxLayers::conv(x, name, 1, 0, 0) : OnnxLayers::conv(x, name);
   }
-  std::string conv_relu(const std::string& x, const std::string& name, bool valid = false) {
-    return graph.node("Relu", {conv(x, name, valid)});
-  }
-  std::string up_conv(const std::string& x, const std::string& name) {
-    const std::vector<int64_t> two{2, 2};
-    return graph.node("ConvTranspose", weights(x, name), {{"kernel_shape", two}, {"strides", two}}, name);
-  }
-  std::string norm_relu(const std::string& x, const std::string& name) {
-    Names inputs{x};
-    for (const char* part : {".weight", ".bias", ".running_mean", ".running_var"}) inputs.push_back(tensor(name + part));
-    return graph.node("Relu", {graph.node("BatchNormalization", inputs, {{"epsilon", 1e-5}}, name)});
-  }
-  std::string pool(const std::string& x) {
-    const std::vector<int64_t> two{2, 2};
-    return graph.node("MaxPool", {x}, {{"kernel_shape", two}, {"strides", two}});
-  }
-  std::string concat(const Names& parts) { return graph.node("Concat", parts, {{"axis", int64_t{1}}}); }
-
-  std::string nearest(const std::string& x) {
-    return resize(x, {{"mode", "nearest"}, {"coordinate_transformation_mode", "asymmetric"}, {"nearest_mode", "floor"}});
-  }
-  std::string bilinear(const std::string& x) {
-    return resize(x, {{"mode", "linear"}, {"coordinate_transformation_mode", "align_corners"}});
-  }
-
-  // Drops `margin` pixels at each edge.
-  std::string crop(const std::string& x, int64_t margin) {
-    const std::string id = std::to_string(margin);
-    return graph.node("Slice", {x, integers("begin_" + id, {margin, margin}), integers("end_" + id, {-margin, -margin}),
-                                integers("axes", {2, 3})});
-  }
-
-  // Zeros at the bottom and at the right up to the size of `like`.
-  std::string pad_to(const std::string& x, const std::string& like) {
-    const auto sides = [&](const std::string& of) { return graph.node("Shape", {of}, {{"start", int64_t{2}}}); };
-    const std::string missing = graph.node("Sub", {sides(like), sides(x)});
-    const std::string pads = graph.node("Concat", {integers("no_pads", {0, 0, 0, 0, 0, 0}), missing}, {{"axis", int64_t{0}}});
-    return graph.node("Pad", {x, pads});
-  }
+  std::string conv_relu(const std::string& x, const std::string& name, bool valid = false) { return relu(conv(x, name, valid)); }
+  std::string norm_relu(const std::string& x, const std::string& name) { return relu(norm(x, name, nn::NormKind::bn)); }
+  std::string pool(const std::string& x) { return max_pool(x, 2, 2); }
 
   // The graph's output from the logits of all heads.
   void finish(const Names& heads) {
@@ -76,33 +39,6 @@ class Builder {
   }
 
   const UnetOptions& o;
-  OnnxGraph graph;
-
- private:
-  const Tensor& at(const std::string& name) const {
-    const auto found = state_.find(name);
-    GLIA_CHECK(found != state_.end(), "ONNX: the network has no {}", name);
-    return found->second;
-  }
-  const Shape& shape(const std::string& name) const { return at(name).shape(); }
-  std::string tensor(const std::string& name) { return graph.constant(name, at(name).cast(DType::float32)); }
-
-  Names weights(const std::string& x, const std::string& name) {
-    Names inputs{x, tensor(name + ".weight")};  // KCRS, or CKRS of a transposed one: as in checkpoints
-    if (state_.contains(name + ".bias")) inputs.push_back(tensor(name + ".bias"));
-    return inputs;
-  }
-  std::string integers(const std::string& name, const std::vector<int64_t>& values) {
-    if (known_.emplace(name).second) graph.constant(name, Tensor::from<int64_t>({static_cast<int64_t>(values.size())}, values));
-    return name;
-  }
-  std::string resize(const std::string& x, const OnnxAttributes& how) {
-    if (known_.emplace("twice").second) graph.constant("twice", Tensor::from<float>({4}, std::vector<float>{1, 1, 2, 2}));
-    return graph.node("Resize", {x, "", "twice"}, how);
-  }
-
-  const StateDict& state_;
-  std::set<std::string> known_;  // constants that several nodes share
 };
 
 // Layers of one kind are numbered in order of creation: "conv2d", "conv2d_1", ...

@@ -49,7 +49,7 @@ class UnetSegmenter : public Segmenter {
   explicit UnetSegmenter(const UnetSegmenterOptions& options) : options_(options), net_(make_unet(options_.network)) {}
 
   Module& module() override { return *net_; }
-  OnnxGraph onnx() override { return onnx_of_unet(options_.network, net_->state_dict()); }
+  OnnxExport onnx() override { return {"the network", onnx_of_unet(options_.network, net_->state_dict())}; }
   void infer(std::span<const Tensor> batch) override { net_->heads(at_network(batch[0])); }
 
  protected:

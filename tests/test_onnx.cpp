@@ -2,10 +2,13 @@
 // with onnxruntime by tests/peers/check_onnx.py.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <set>
 
+#include "models/backbone_onnx.h"
+#include "models/mask_rcnn.h"
 #include "models/unet_onnx.h"
 
 namespace glia {
@@ -82,6 +85,23 @@ struct Read {
   std::string sizes;
 };
 
+// Weights of the file by name that are also in `state`: their number; each is there to the bit.
+size_t check_weights(const Read& read, const StateDict& state) {
+  size_t found = 0;
+  for (const auto& [name, message] : read.tensors) {
+    const auto t = state.find(name);
+    if (t == state.end()) continue;  // sizes and the like
+    ++found;
+    const Shape& shape = t->second.shape();
+    CHECK(numbers(message, 1) == std::vector<int64_t>(shape.begin(), shape.end()));
+    CHECK(numbers(message, 2) == std::vector<int64_t>{1});
+    const std::string bytes = text(message, 9);
+    REQUIRE(bytes.size() == t->second.bytes());
+    CHECK(std::memcmp(bytes.data(), t->second.raw(), bytes.size()) == 0);
+  }
+  return found;
+}
+
 // Sees to it that every value is given once, and before it is taken.
 Read read_model(const std::string& file) {
   const auto model = fields_of(file);
@@ -136,18 +156,7 @@ TEST_CASE("every UNet's file has the weights to the bit, each value before it is
     net->initialize(7);
     const StateDict state = net->state_dict();
     const Read read = read_model(onnx_of_unet(o, state).model(o.name, {{"config", "x"}}));
-    size_t found = 0;
-    for (const auto& [name, message] : read.tensors) {
-      const auto t = state.find(name);
-      if (t == state.end()) continue;  // sizes and the like
-      ++found;
-      const Shape& shape = t->second.shape();
-      CHECK(numbers(message, 1) == std::vector<int64_t>(shape.begin(), shape.end()));
-      CHECK(numbers(message, 2) == std::vector<int64_t>{1});
-      const std::string bytes = text(message, 9);
-      REQUIRE(bytes.size() == t->second.bytes());
-      CHECK(std::memcmp(bytes.data(), t->second.raw(), bytes.size()) == 0);
-    }
+    const size_t found = check_weights(read, state);
     size_t wanted = state.size();
     for (const auto& [name, t] : state) wanted -= t.dtype() == DType::int64;  // num_batches_tracked
     if (o.prune == 0) CHECK(found == wanted);
@@ -178,6 +187,40 @@ TEST_CASE("unet_original: each skip loses what its level has lost on the way") {
   const Read read = read_model(onnx_of_unet(o, net->state_dict()).model(o.name, {}));
   for (const char* margin : {"4", "16", "40"})
     CHECK(read.tensors.contains(std::string("begin_") + margin));  // 4, 2 (4 + 4), 2 (16 + 4)
+}
+
+TEST_CASE("Mask R-CNN's backbone: its weights to the bit and no others, five levels with sides of their own") {
+  using nn::NormKind;
+  for (const auto& [norm, fpn_norm] :
+       {std::pair{NormKind::frozen_bn, NormKind::none}, {NormKind::bn, NormKind::bn}, {NormKind::gn, NormKind::gn}}) {
+    MaskRcnnOptions o;
+    o.resnet = {.stem_channels = 32, .res2_channels = 32, .width_per_group = 32, .norm = norm};
+    o.fpn_channels = 32;
+    o.fpn_norm = fpn_norm;
+    o.roi_heads.box_fc_dim = o.roi_heads.mask_conv_dim = 8;
+    MaskRcnn net(o);
+    net.initialize(7);
+    const StateDict state = net.state_dict();
+    size_t wanted = 0;
+    for (const auto& [name, t] : state) wanted += name.starts_with("backbone.") && t.dtype() == DType::float32;
+    const Read read = read_model(onnx_of_backbone(o, state).model("mask_rcnn", {}));
+    CHECK(check_weights(read, state) == wanted);
+    CHECK(sides(read.inputs.at(0)) == "batch 3 height width");
+    REQUIRE(read.outputs.size() == 5);
+    for (size_t i = 0; i < 5; ++i) {
+      const std::string level = fmt::format("p{}", i + 2);
+      CHECK(text(read.outputs[i], 1) == level);
+      CHECK(sides(read.outputs[i]) == fmt::format("batch 32 {}_height {}_width", level, level));
+    }
+    const auto count = [&](const char* op) { return std::count(read.operators.begin(), read.operators.end(), op); };
+    CHECK(count("Conv") == 1 + 16 * 3 + 3 + 8);  // stem, bottlenecks, their shortcuts (none in res2 here), laterals and outputs
+    CHECK(count("Add") == 16 + 3 + (norm == NormKind::gn ? count("Conv") : 0));
+    CHECK(count("Relu") == 1 + 16 * 3);
+    CHECK(count("MaxPool") == 2);
+    CHECK(count("Resize") == 3);
+    CHECK(count("BatchNormalization") == (norm == NormKind::gn ? 0 : count("Conv") - (norm == NormKind::bn ? 0 : 8)));
+    CHECK(count("InstanceNormalization") == (norm == NormKind::gn ? count("Conv") : 0));
+  }
 }
 
 TEST_CASE("a weight that is not there, and one of another type") {

@@ -1,7 +1,9 @@
-"""ONNX files that `glia convert` writes, by onnx's checker and in onnxruntime: probabilities against PyTorch's (the fixtures of the UNets), and at
-other sizes the cells and scores of `glia predict`.
+"""ONNX files that `glia convert` writes, by onnx's checker and in onnxruntime: the UNets' probabilities against PyTorch's (the
+fixtures), and at other sizes the cells and scores of `glia predict`; the features of Mask R-CNN's backbone against detectron2's (the
+fixtures) and, at other sizes, torchvision's.
 
-Needs onnx, onnxruntime, numpy, safetensors and Pillow; not part of the tests that always run.
+Needs onnx, onnxruntime, numpy, safetensors and Pillow, and torch and torchvision for one part, which says so where they are not
+there; not part of the tests that always run.
 usage: check_onnx.py PATH_OF_GLIA
 """
 import csv
@@ -16,7 +18,7 @@ import onnx
 import onnxruntime
 from PIL import Image
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 GLIA = sys.argv[1]
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -35,8 +37,9 @@ def settings(values):
     return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
-def close(got, want, name):
-    difference = float(np.abs(np.asarray(got, np.float64) - want).max())
+def close(got, want, name, scale=1.0):
+    """Differences in units of `scale`: features are as large as their weights make them."""
+    difference = float(np.abs(np.asarray(got, np.float64) - want).max()) / scale
     worst[name] = max(worst.get(name, 0), difference)
     assert difference <= TOLERANCE, (name, difference)
 
@@ -182,7 +185,82 @@ def compare_with_predict(session, checkpoint, system, size, depth, rng, run, nam
         close(float(row["score"]), foreground[inside].mean(), name)
 
 
+BACKBONE_KEYS = {"DEPTH": "depth", "STEM_OUT_CHANNELS": "stem_channels", "RES2_OUT_CHANNELS": "res2_channels",
+                 "WIDTH_PER_GROUP": "width_per_group", "STRIDE_IN_1X1": "stride_in_1x1"}
+
+
+def backbone_checkpoint(folder, number, values, weights=None):
+    """A Mask R-CNN with small heads after one small step; `weights` replace its own."""
+    run, data = folder / f"backbone{number}", folder / "one_class"
+    if not data.exists():
+        glia("synth", "--out", data, "--images", 2, "--size", "64x64", "--classes", 1, "--quiet")
+    values = {"roi_heads.box_fc_dim": 8, "roi_heads.mask_conv_dim": 8, "input.crop": 64, "eval.pictures": 0, **values}
+    glia("train", "mask_rcnn_cells", "--data", data, "--out", run, *settings(values), "--set", "solver.max_iterations=1",
+         "--set", "solver.lr=1e-6", "--set", "solver.batch_size=1")
+    checkpoint = run / "checkpoints/last.safetensors"
+    if weights:
+        glia("convert", checkpoint, folder / "all.safetensors")
+        merged = load_file(folder / "all.safetensors")
+        assert set(weights) <= set(merged), sorted(set(weights) - set(merged))
+        save_file(merged | weights, folder / "merged.safetensors")
+        checkpoint = folder / "made.safetensors"
+        glia("convert", folder / "merged.safetensors", checkpoint, "--recipe", "mask_rcnn_cells", *settings(values),
+             "--set", "model.num_classes=1", "--set", 'data.classes=["cell"]')
+    glia("convert", checkpoint, folder / "net.onnx")
+    return checkpoint, load_model(folder / "net.onnx")
+
+
+def check_backbone_fixtures(folder):
+    """Weights by formula; the features of detectron2."""
+    with safe_open(FIXTURES / "mask_rcnn_backbone.safetensors", "numpy") as file:
+        keys = set(file.keys())
+        for number, case in enumerate(json.loads(file.metadata()["cases"])):
+            config = case["params"]["config"]
+            of = lambda key: file.get_tensor(f"{case['name']}/{key}")
+            values = {f"backbone.{ours}": str(config[f"MODEL.RESNETS.{theirs}"]).lower() for theirs, ours in BACKBONE_KEYS.items()}
+            values |= {"backbone.fpn_channels": config["MODEL.FPN.OUT_CHANNELS"], "backbone.norm": "frozen_bn"}
+            weights = {n: formula(n, shape, scale, offset, case["seed"]) for n, shape, scale, offset in case["weights"]}
+            _, session = backbone_checkpoint(folder, number, values, weights)
+            mean, deviation = (np.array(config[f"MODEL.PIXEL_{k}"], np.float32)[:, None, None] for k in ("MEAN", "STD"))
+            image = ((of("in/image").astype(np.float32) - mean) / deviation)[None]
+            for level, got in zip(range(2, 7), session.run(None, {"image": image})):
+                key = f"out/p{level}"
+                want, at = (of(key + "@val"), of(key + "@idx")) if f"{case['name']}/{key}@val" in keys else (of(key), None)
+                got = got.ravel() if at is None else got.ravel()[at.astype(np.int64).ravel()]
+                want = want.astype(np.float64).ravel()
+                close(got, want, f"detectron2, {case['name']}", np.abs(want).max())
+
+
+def check_backbone_torchvision(folder):
+    """Norms with statistics of their own; several sizes and images with one file."""
+    try:
+        import torch
+        import torchvision
+    except ImportError:
+        print("torch or torchvision is not installed: the backbone was not compared with torchvision's")
+        return
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+    rng = np.random.default_rng(2)
+    norms = {"bn": torch.nn.BatchNorm2d, "gn": lambda channels: torch.nn.GroupNorm(32, channels)}
+    for norm, layer in norms.items():
+        values = {"backbone.stride_in_1x1": "false", "backbone.norm": norm, "roi_heads.box_fc_dim": 1024, "roi_heads.mask_conv_dim": 256}
+        checkpoint, session = backbone_checkpoint(folder, norm, values)
+        glia("convert", checkpoint, folder / "net.pth", "--names", "torchvision")
+        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, norm_layer=layer).eval()
+        state = torch.load(folder / "net.pth", weights_only=True)
+        backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")})
+        for shape in ((1, 3, 64, 96), (2, 3, 160, 32)):
+            image = rng.normal(size=shape).astype(np.float32)
+            with torch.no_grad():
+                want = [level.numpy() for level in backbone(torch.from_numpy(image)).values()]
+            for got, level in zip(session.run(None, {"image": image}), want, strict=True):
+                assert got.shape == level.shape, (got.shape, level.shape)
+                close(got, level.astype(np.float64), f"torchvision, backbone of {norm}", np.abs(level).max())
+
+
 with tempfile.TemporaryDirectory() as scratch:
+    check_backbone_fixtures(Path(scratch))
+    check_backbone_torchvision(Path(scratch))
     check_fixtures(Path(scratch))
     check_predict(Path(scratch))
 for name, difference in worst.items():

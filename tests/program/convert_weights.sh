@@ -69,7 +69,7 @@ head -c 20000 "$KERAS_SAMPLES/keras_unet.h5" >cut.h5
 expect 3 "cut.h5: damaged HDF5 file" "$GLIA" inspect cut.h5
 
 # networks as ONNX
-expect 0 "unet_keras as ONNX, opset 17" "$GLIA" convert first/checkpoints/last.safetensors net.onnx
+expect 0 "the network of unet_keras as ONNX, opset 17" "$GLIA" convert first/checkpoints/last.safetensors net.onnx
 file net.onnx
 expect 0 "unet_milesial as ONNX" "$GLIA" convert border/checkpoints/last.safetensors there --to onnx
 expect 2 "without --recipe" "$GLIA" convert first.pth x.onnx --recipe unet
@@ -78,6 +78,19 @@ expect 4 "absent.safetensors" "$GLIA" convert absent.safetensors x.onnx
 expect 0 "" "$GLIA" train cellpose --data cells --out flows --set cellpose.base_channels=4 --set cellpose.crop=64 --set cellpose.min_train_masks=1 --set solver.batch_size=2 --set solver.max_iterations=1 --set eval.pictures=0
 expect 3 "no export to ONNX for this system" "$GLIA" convert flows/checkpoints/last.safetensors x.onnx
 absent x.onnx
+BACKBONE=(--set backbone.stem_channels=8 --set backbone.res2_channels=16 --set backbone.width_per_group=8 --set backbone.fpn_channels=16
+  --set roi_heads.box_fc_dim=32 --set roi_heads.mask_conv_dim=8 --set input.crop=64 --set eval.pictures=0)
+expect 0 "" "$GLIA" train mask_rcnn_cells --data cells --out boxes "${BACKBONE[@]}" --set solver.max_iterations=1 --set solver.batch_size=1
+expect 0 "the backbone (p2 to p6, without the heads) of mask_rcnn as ONNX" "$GLIA" convert boxes/checkpoints/last.safetensors backbone.onnx
+
+# glia export is glia convert of a checkpoint
+expect 0 "the network of unet_keras as ONNX" "$GLIA" export first/checkpoints/last.safetensors --to exported.onnx
+cmp -s net.onnx exported.onnx && pass || fail "glia export writes another model than glia convert"
+expect 0 "tensors of" "$GLIA" export first/checkpoints/last.safetensors --to exported.pth
+cmp -s first.pth exported.pth && pass || fail "glia export writes other weights than glia convert"
+expect 2 "end it in .onnx, .safetensors, .pth" "$GLIA" export first/checkpoints/last.safetensors --to cells.json
+expect 2 "--to" "$GLIA" export first/checkpoints/last.safetensors
+absent cells.json
 
 # hostile files: data, whatever is asked of them
 printf '\200\002cos\nsystem\nX\020\000\000\000touch was_here_1 \205R.' >evil.pkl
