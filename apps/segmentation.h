@@ -29,6 +29,10 @@ std::unique_ptr<Segmenter> make_segmenter(const Config& config);
 // Names of the classes that a training on this data has: data.classes, else the data's; a single one where model.num_classes = 1.
 // DataError where model.num_classes is another number.
 std::vector<std::string> training_classes(const Config& config, const Dataset& dataset);
+// data.class_from = "name": an image's instances are of the one of `classes` that its id begins with, in either case, where the name ends
+// there or something other than a letter or digit follows ("A172" of "a172_Phase_1"). DataError for an image with instances that begins
+// with none.
+void take_classes_from_names(Dataset& dataset, const std::vector<std::string>& classes);
 // The data set's categories become `classes`, by name; where there is one class, all become it. DataError for one that is not there.
 void use_classes(Dataset& dataset, const std::vector<std::string>& classes);
 

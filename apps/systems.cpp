@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "apps/segmentation.h"
 #include "models/cellpose_segmenter.h"
@@ -213,6 +214,27 @@ std::vector<std::string> training_classes(const Config& config, const Dataset& d
   throw DataError(
       "the data have {} classes ({}), but model.num_classes = {}: want that number, 0 (as the data), or 1 (all as one class)",
       count, fmt::join(dataset.categories, ", "), wanted);
+}
+
+void take_classes_from_names(Dataset& dataset, const std::vector<std::string>& classes) {
+  const auto begins_with = [](const std::string& id, const std::string& name) {
+    const auto alphanumeric = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0; };
+    const auto same = [](char a, char b) {
+      return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
+    };
+    return id.size() >= name.size() && std::equal(name.begin(), name.end(), id.begin(), same) &&
+           (id.size() == name.size() || !alphanumeric(id[name.size()]));
+  };
+  for (Sample& sample : dataset.samples) {
+    const auto found =
+        std::find_if(classes.begin(), classes.end(), [&](const std::string& name) { return begins_with(sample.id, name); });
+    if (found == classes.end() && !sample.instances.empty())
+      throw DataError("image '{}': its name begins with none of data.classes: {} (data.class_from = \"name\")", sample.id,
+                      fmt::join(classes, ", "));
+    for (Instance& instance : sample.instances) instance.category = static_cast<int>(found - classes.begin());
+  }
+  dataset.categories = classes;
+  dataset.category_ids.clear();
 }
 
 void use_classes(Dataset& dataset, const std::vector<std::string>& classes) {

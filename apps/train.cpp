@@ -118,8 +118,10 @@ TrainingData open_training_data(const Options& options, const Config& config) {
 // The network's classes, and no image without an instance among those to train on.
 void prepare_for_detection(const Config& config, TrainingData& data, const std::string& data_path, bool quiet) {
   check_config(config);  // settings per class, now that their number is known
-  use_classes(data.train, config.data.classes);
-  use_classes(data.validation, config.data.classes);
+  for (Dataset* dataset : {&data.train, &data.validation}) {
+    if (config.data.class_from == "name") take_classes_from_names(*dataset, config.data.classes);
+    use_classes(*dataset, config.data.classes);
+  }
   if (config.backbone.norm == "frozen_bn" && config.init.weights.empty() && !quiet)
     fmt::print(
         stderr,

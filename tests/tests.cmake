@@ -19,7 +19,7 @@ add_test(NAME layers COMMAND ${CMAKE_SOURCE_DIR}/scripts/check_layers.sh ${CMAKE
 foreach(suite ${suites})
   add_test(NAME ${suite} COMMAND glia_tests --test-suite=${suite})
 endforeach()
-set(scripts journey mistakes documents systems convert_weights crashes errors)
+set(scripts journey mistakes documents systems convert_weights livecell crashes errors)
 set(kills 100)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")  # programs start slowly there
   set(kills 25)

@@ -56,6 +56,7 @@ struct DataConfig {
   int64_t split_seed = 0;
   std::string val{};
   std::vector<std::string> classes{};
+  std::string class_from = "annotation";
   int64_t repeat = 1;
   int64_t workers = 1;
   int64_t prefetch = 2;

@@ -115,6 +115,7 @@ void check_mask_rcnn(const Config& c) {
   const int64_t classes = c.model.num_classes, names = static_cast<int64_t>(c.data.classes.size());
   if (names > 0 && classes > 0 && names != classes)
     fail(c, "data.classes", fmt::format("{} names, but model.num_classes = {}", names, classes));
+  if (c.data.class_from == "name" && names == 0) fail(c, "data.class_from", "the names to look for are missing: data.classes");
   if (c.augment.brightness > 1) fail(c, "augment.brightness", "Mask R-CNN multiplies by 1 +- this; want 0 to 1");
   if (c.augment.contrast > 1) fail(c, "augment.contrast", "Mask R-CNN multiplies by 1 +- this; want 0 to 1");
   want_per_class(c, "eval.class_thresholds", c.eval.class_thresholds);

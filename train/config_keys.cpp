@@ -71,6 +71,9 @@ void add_data(std::vector<ConfigKey>& keys) {
        row("data.val", s, &D::val, any, "a validation data set, instead of a split"),
        of_mask_rcnn(row("data.classes", s, &D::classes, any,
                         "names of the classes, in the order of the network's outputs; []: those of the training data")),
+       of_mask_rcnn(row("data.class_from", s, &D::class_from, one_of({"annotation", "name"}),
+                        "annotation: an instance's class is the file's; name: the one of data.classes that its image's name "
+                        "begins with (LIVECell)")),
        row("data.repeat", s, &D::repeat, between(1, 1e6), "times that each image is seen per epoch, each time augmented anew"),
        free(row("data.workers", s, &D::workers, between(0, 256), "loader threads; 0: load in the training thread")),
        free(row("data.prefetch", s, &D::prefetch, between(1, 1024), "batches that are made ahead")),
@@ -241,8 +244,9 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
            "auto: fp32 on CPU, tf32 on a GPU"),
        free(row("run.check_precision", r, &R::check_precision, any,
                 "on a device in tf32 or bf16: compare the first batch's losses with fp32's before training")),
-       free(row("run.pack_weights", r, &R::pack_weights, any,
-                "on the CPU: keep what inference makes of filters for the next image; faster, for up to four times their memory")),
+       free(
+           row("run.pack_weights", r, &R::pack_weights, any,
+               "on the CPU: keep what inference makes of filters for the next image; faster, for up to four times their memory")),
        free(row("run.memory_limit", r, &R::memory_limit, between(0, 1e6), "GB that tensors may take; 0: no limit")),
        free(row("run.recompute", r, &R::recompute, any,
                 "training computes blocks of layers once more instead of keeping their results: less memory, same numbers. "
