@@ -1,5 +1,5 @@
-// Cases of the convolutions and matrix products. Sizes on both sides of every block of the fast bodies: register tiles of 6, 14,
-// 16 and 32, blocks of channels, borders, output rows too short to fill a tile, groups, parity classes of the strides.
+// Cases of the convolutions and matrix products. Sizes on both sides of every block of the fast bodies: register tiles of 6, 12,
+// 14, 16, 32 and 64, blocks of channels, borders, output rows too short to fill a tile, groups, parity classes of the strides.
 #include "kernels/conv.h"
 #include "kernels/matmul.h"
 #include "tests/op_cases.h"
@@ -20,6 +20,8 @@ void conv_cases(OpCases& cases) {
   add("1x1 from one channel", {}, {1, 9, 11, 1}, {33, 1, 1, 1}, true);
   add("1x1 stride 2", {.stride = {2, 2}}, {1, 9, 12, 20}, {18, 1, 1, 20});
   add("1x1 of 1024 channels", {}, {1, 4, 5, 1024}, {3, 1, 1, 1024});
+  add("1x1, columns and channels that leave a rest", {}, {1, 5, 13, 83}, {82, 1, 1, 83}, true);
+  add("1x1, a full panel and a narrow one", {}, {1, 3, 29, 131}, {65, 1, 1, 131}, true);
   add("1x1 on a pixel", {}, {3, 1, 1, 17}, {16, 1, 1, 17}, true);
   add("3x3 same", {.pad = same}, {2, 6, 30, 16}, {32, 3, 3, 16}, true);
   add("3x3 same, wide", {.pad = same}, {1, 5, 41, 7}, {37, 3, 3, 7}, true);
