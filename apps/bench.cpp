@@ -1,4 +1,4 @@
-// glia bench: the micro-benchmarks, or whole steps of a recipe on made-up data.
+// glia bench: the micro-benchmarks, whole steps of a recipe on made-up data, or the reading of weights.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <fstream>
 #include <memory>
 
+#include "apps/bench_load.h"
 #include "apps/cli.h"
 #include "apps/segmentation.h"
 #include "autograd/tape.h"
@@ -257,8 +258,16 @@ int run_step(const Options& options) {
   return 0;
 }
 
+int run_load(const Options& options) {
+  if (options.recipe.empty()) throw UsageError("glia bench load FILE: which file of weights?");
+  options.common.apply();
+  time_loading(options.recipe, options.seconds, options.json, options.common.quiet);
+  return 0;
+}
+
 int run(const Options& options) {
   if (options.what == "step") return run_step(options);
+  if (options.what == "load") return run_load(options);
   const bool on_device = options.common.device != "auto" && options.common.device != "cpu";
   if (on_device && !options.json.empty()) throw UsageError("--json: the tables of a device are text; leave it out");
   if (on_device) return bench::print_device_tables(options.common.apply_to_device(), options.what);
@@ -276,28 +285,28 @@ int run(const Options& options) {
 
 Command bench_command() {
   const auto options = std::make_shared<Options>();
-  return {.name = "bench",
-          .summary = "time kernels (bench FILTER) or whole steps (bench step RECIPE)",
-          .example = "glia bench step unet --mode train --size 256x256 --batch 5",
-          .declare =
-              [options](Arguments& a) {
-                a.positional("WHAT", &options->what,
-                             "a regular expression over the micro-benchmarks' names (on a device: a part of a name), or: step",
-                             false);
-                a.positional("RECIPE", &options->recipe, "for step: a recipe", false);
-                a.option("--mode", &options->mode, "step: train or infer");
-                a.option("--size", &options->size, "step: HxW of the images");
-                a.option("--batch", &options->batch, "step: images at once");
-                a.option("--instances", &options->instances, "step: cells in each made-up image");
-                a.option("--detections", &options->detections,
-                         "step: detections kept per image, for models that have such a limit");
-                a.option("--seconds", &options->seconds, "step: for how long; one step at least, after one to warm up");
-                a.flag("--explain", &options->explain, "step: print what each layer costs instead");
-                a.repeated("--set", &options->settings, "step: KEY=VALUE");
-                a.option("--json", &options->json, "also write the figures to this file");
-                options->common.declare(a);
-              },
-          .run = [options] { return run(*options); }};
+  return {
+      .name = "bench",
+      .summary = "time kernels (bench FILTER), whole steps (bench step RECIPE) or reading (bench load FILE)",
+      .example = "glia bench step unet --mode train --size 256x256 --batch 5",
+      .declare =
+          [options](Arguments& a) {
+            a.positional("WHAT", &options->what,
+                         "a regular expression over the micro-benchmarks' names (on a device: a part of a name), or: step, load",
+                         false);
+            a.positional("RECIPE", &options->recipe, "for step: a recipe; for load: a file of weights", false);
+            a.option("--mode", &options->mode, "step: train or infer");
+            a.option("--size", &options->size, "step: HxW of the images");
+            a.option("--batch", &options->batch, "step: images at once");
+            a.option("--instances", &options->instances, "step: cells in each made-up image");
+            a.option("--detections", &options->detections, "step: detections kept per image, for models that have such a limit");
+            a.option("--seconds", &options->seconds, "step, load: for how long; one at least (of step after one to warm up)");
+            a.flag("--explain", &options->explain, "step: print what each layer costs instead");
+            a.repeated("--set", &options->settings, "step: KEY=VALUE");
+            a.option("--json", &options->json, "also write the figures to this file");
+            options->common.declare(a);
+          },
+      .run = [options] { return run(*options); }};
 }
 
 }  // namespace glia

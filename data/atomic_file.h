@@ -3,6 +3,7 @@
 // Every failing system call is an IoError with the path and the system's text.
 #include <sys/types.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -90,5 +91,17 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
+
+// Hands `bytes` to take() in pieces of some MB, and gives each piece's pages back after it where they are `mapped` (of a MappedFile):
+// what was read from there is not held twice.
+template <class Take>
+void in_pieces(std::span<const std::byte> bytes, bool mapped, Take take) {
+  constexpr size_t piece = size_t{4} << 20;
+  for (; !bytes.empty(); bytes = bytes.subspan(std::min(piece, bytes.size()))) {
+    const auto part = bytes.first(std::min(piece, bytes.size()));
+    take(part);
+    if (mapped) MappedFile::release(part);
+  }
+}
 
 }  // namespace glia

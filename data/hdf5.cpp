@@ -263,7 +263,7 @@ class Reader {
     } else {
       fail("{} is stored in chunks, which Keras does not do; save it with Keras again", path);
     }
-    tensor.storage = plain_storage(data.bytes(), true);
+    tensor.storage = plain_storage(data.bytes(), weights_.mapped);
     check_stored(tensor, weights_.source);
     weights_.tensors.push_back(std::move(tensor));
   }

@@ -21,7 +21,12 @@ static_assert(std::endian::native == std::endian::little, "safetensors data are 
 
 constexpr const char* checksum_key = "xxh3_64";
 
-std::string digest(std::span<const std::byte> bytes) { return fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size())); }
+std::string digest(std::span<const std::byte> bytes, bool mapped = false) {
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  in_pieces(bytes, mapped, [&state](std::span<const std::byte> part) { XXH3_64bits_update(&state, part.data(), part.size()); });
+  return fmt::format("{:016x}", XXH3_64bits_digest(&state));
+}
 
 // Checksum of all that the header says but the checksums themselves.
 std::string header_digest(const std::vector<SafetensorsEntry>& entries, const Metadata& metadata) {
@@ -43,12 +48,14 @@ std::string checksum_line(std::string_view name, const std::string& digest) {
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : name_(path.string()), file_(std::in_place, path) {
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
+    : name_(path.string()), file_(std::in_place, path), mapped_(true) {
   bytes_ = file_->bytes();
   parse();
 }
 
-SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::string name) : name_(std::move(name)), bytes_(bytes) {
+SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::string name, bool mapped)
+    : name_(std::move(name)), mapped_(mapped), bytes_(bytes) {
   parse();
 }
 
@@ -104,7 +111,7 @@ std::span<const std::byte> SafetensorsFile::raw(const SafetensorsEntry& entry) c
 
 Tensor SafetensorsFile::load(std::string_view name) const {
   const SafetensorsEntry& e = entry(name);
-  return tensor_of_bytes(e.dtype, e.shape, raw(e), name_, name);
+  return tensor_of_bytes(e.dtype, e.shape, raw(e), name_, name, mapped_);
 }
 
 bool SafetensorsFile::verify() const {
@@ -119,7 +126,7 @@ bool SafetensorsFile::verify() const {
     rest.remove_prefix(line.size());
   };
   check("the header", "", header_digest(entries_, metadata_));
-  for (const SafetensorsEntry& e : entries_) check(fmt::format("tensor \"{}\"", e.name), e.name, digest(raw(e)));
+  for (const SafetensorsEntry& e : entries_) check(fmt::format("tensor \"{}\"", e.name), e.name, digest(raw(e), mapped_));
   if (!rest.empty()) throw DataError("{}: more checksums than tensors", name_);
   return true;
 }

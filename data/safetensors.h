@@ -33,8 +33,8 @@ class SafetensorsFile {
 
   // Reads and checks the header. DataError (with the byte offset) for anything out of the format, IoError if it can't be opened.
   explicit SafetensorsFile(const std::filesystem::path& path);
-  // The same over bytes that outlive this object; `name` stands in messages.
-  SafetensorsFile(std::span<const std::byte> bytes, std::string name);
+  // The same over bytes that outlive this object; `name` stands in messages. `mapped`: they are a MappedFile's.
+  SafetensorsFile(std::span<const std::byte> bytes, std::string name, bool mapped = false);
 
   const Metadata& metadata() const { return metadata_; }
   const std::vector<SafetensorsEntry>& entries() const { return entries_; }  // in the order of the data
@@ -55,6 +55,7 @@ class SafetensorsFile {
 
   std::string name_;
   std::optional<MappedFile> file_;
+  bool mapped_ = false;
   std::span<const std::byte> bytes_;
   std::span<const std::byte> data_;
   Metadata metadata_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "data/atomic_file.h"
 #include "data/safetensors_header.h"
@@ -14,6 +15,18 @@ namespace glia {
 namespace {
 
 constexpr uint64_t free_bytes = uint64_t{16} << 20;  // a tensor may take, whatever its storage
+
+// Types that are stored as they are in memory, and have no values that are none.
+std::optional<DType> same_type(std::string_view dtype) {
+  if (dtype == "F32") return DType::float32;
+  if (dtype == "F64") return DType::float64;
+  if (dtype == "F16") return DType::float16;
+  if (dtype == "BF16") return DType::bfloat16;
+  if (dtype == "I32") return DType::int32;
+  if (dtype == "I64") return DType::int64;
+  if (dtype == "U8") return DType::uint8;
+  return std::nullopt;
+}
 
 template <class From, class To>
 Tensor widened(std::span<const std::byte> bytes, const Shape& shape) {
@@ -27,9 +40,13 @@ Tensor widened(std::span<const std::byte> bytes, const Shape& shape) {
   return t;
 }
 
-Tensor copied(std::span<const std::byte> bytes, const Shape& shape, DType dtype) {
+Tensor copied(std::span<const std::byte> bytes, const Shape& shape, DType dtype, bool mapped) {
   Tensor t(shape, dtype);
-  copy_bytes(t.raw(), bytes.data(), bytes.size());
+  std::byte* to = t.raw();
+  in_pieces(bytes, mapped, [&to](std::span<const std::byte> part) {
+    copy_bytes(to, part.data(), part.size());
+    to += part.size();
+  });
   return t;
 }
 
@@ -157,24 +174,27 @@ StoredBytes StoredTensor::bytes(const std::string& source) const {
 }
 
 Tensor StoredTensor::tensor(const std::string& source) const {
+  check_stored(*this, source);
+  const std::optional<DType> type = same_type(dtype);
+  const bool whole = offset == 0 && byte_count() == storage->size && strides == dense_strides(shape);
+  if (storage->read_into && type && whole && !first_row_last && !big_endian && shape.size() <= Shape::max_rank) {
+    Tensor t(Shape{std::span<const int64_t>(shape)}, *type);
+    storage->read_into({t.raw(), t.bytes()});
+    return t;
+  }
   const StoredBytes stored = bytes(source);
-  const Tensor t = tensor_of_bytes(dtype, shape, stored.view, source, name);
-  if (storage->mapped && stored.own.empty()) MappedFile::release(stored.view);
+  const bool in_file = storage->mapped && stored.own.empty();
+  Tensor t = tensor_of_bytes(dtype, shape, stored.view, source, name, in_file);
+  if (in_file) MappedFile::release(stored.view);
   return t;
 }
 
 Tensor tensor_of_bytes(std::string_view dtype, const std::vector<int64_t>& sides, std::span<const std::byte> bytes,
-                       const std::string& source, std::string_view name) {
+                       const std::string& source, std::string_view name, bool mapped) {
   if (sides.size() > Shape::max_rank)
     throw DataError("{}: tensor \"{}\" has {} dimensions, at most {} are supported", source, name, sides.size(), Shape::max_rank);
   const Shape shape{std::span<const int64_t>(sides)};
-  if (dtype == "F32") return copied(bytes, shape, DType::float32);
-  if (dtype == "F64") return copied(bytes, shape, DType::float64);
-  if (dtype == "F16") return copied(bytes, shape, DType::float16);
-  if (dtype == "BF16") return copied(bytes, shape, DType::bfloat16);
-  if (dtype == "I32") return copied(bytes, shape, DType::int32);
-  if (dtype == "I64") return copied(bytes, shape, DType::int64);
-  if (dtype == "U8") return copied(bytes, shape, DType::uint8);
+  if (const auto type = same_type(dtype)) return copied(bytes, shape, *type, mapped);
   if (dtype == "I8") return widened<int8_t, int32_t>(bytes, shape);
   if (dtype == "I16") return widened<int16_t, int32_t>(bytes, shape);
   if (dtype == "U16") return widened<uint16_t, int32_t>(bytes, shape);
@@ -189,7 +209,7 @@ Tensor tensor_of_bytes(std::string_view dtype, const std::vector<int64_t>& sides
   if (dtype == "BOOL") {
     if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b > std::byte{1}; }))
       throw DataError("{}: tensor \"{}\": a BOOL that is neither 0 nor 1", source, name);
-    return copied(bytes, shape, DType::boolean);
+    return copied(bytes, shape, DType::boolean, mapped);
   }
   throw DataError("{}: tensor \"{}\": dtype {} is not supported", source, name, dtype);
 }

@@ -24,6 +24,8 @@ struct Storage {
   uint64_t size = 0;                  // of what read() gives
   bool mapped = false;                // what it gives lies in a mapped file, but for what it decoded
   std::function<StoredBytes()> read;  // DataError where they are damaged
+  // The same into memory of `size` bytes that is there already, for what has to be decoded; may be absent.
+  std::function<void(std::span<std::byte>)> read_into{};
 };
 std::shared_ptr<const Storage> plain_storage(std::span<const std::byte> bytes, bool mapped);
 
@@ -53,9 +55,10 @@ std::vector<int64_t> dense_strides(const std::vector<int64_t>& shape, bool fortr
 // 16 MB (a stride of 0 repeats elements).
 void check_stored(const StoredTensor& tensor, const std::string& source);
 
-// Little-endian bytes in C order -> a Tensor, by the rules of StoredTensor::tensor().
+// Little-endian bytes in C order -> a Tensor, by the rules of StoredTensor::tensor(). `mapped`: of a mapped file, whose pages are given
+// back on the way.
 Tensor tensor_of_bytes(std::string_view dtype, const std::vector<int64_t>& shape, std::span<const std::byte> bytes,
-                       const std::string& source, std::string_view name);
+                       const std::string& source, std::string_view name, bool mapped = false);
 
 // Value i of bytes of the type; integers beyond 2^53 are rounded. InternalError for F8 types.
 using ElementReader = double (*)(const std::byte* data, size_t i);

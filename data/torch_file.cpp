@@ -93,7 +93,7 @@ void read_torch_zip(std::shared_ptr<const ZipFile> zip, Weights& weights) {
         }
         return out;
       };
-      storage = std::make_shared<const Storage>(Storage{entry.size, true, read});
+      storage = std::make_shared<const Storage>(Storage{entry.size, weights.mapped, read});
     }
     if (id.elements > storage->size / stored_bytes_of(id.dtype))
       throw DataError("{}: the storage \"{}\" holds {} bytes, but {} elements of {} are promised", source, name, storage->size,
@@ -115,8 +115,8 @@ namespace {
 // Where the storages of a legacy file lie, by their keys.
 class LegacyStorages {
  public:
-  LegacyStorages(std::span<const std::byte> bytes, const Pickle& object, const std::string& source)
-      : bytes_(bytes), object_(object), source_(source) {}
+  LegacyStorages(std::span<const std::byte> bytes, const Pickle& object, const Weights& weights)
+      : bytes_(bytes), object_(object), source_(weights.source), mapped_(weights.mapped) {}
 
   void read(const Pickle& keys) {
     using Kind = PickleNode::Kind;
@@ -165,13 +165,14 @@ class LegacyStorages {
         throw DataError("{}: a view reaches beyond its storage \"{}\"", source_, id.key);
       span = span.subspan(begin * size, count * size);
     }
-    return plain_storage(span, true);
+    return plain_storage(span, mapped_);
   }
 
  private:
   std::span<const std::byte> bytes_;
   const Pickle& object_;
   const std::string& source_;
+  const bool mapped_;
   std::map<std::string, std::span<const std::byte>> spans_;
 };
 
@@ -197,10 +198,10 @@ void read_torch_legacy(std::span<const std::byte> bytes, const Pickle& first, We
   const Pickle system(bytes, source, version.end());
   check_system(system, source);
   const auto object = std::make_shared<const Pickle>(bytes, source, system.end());
-  LegacyStorages storages(bytes, *object, source);
+  LegacyStorages storages(bytes, *object, weights);
   storages.read(Pickle(bytes, source, object->end()));
   flatten_pickle(
-      *object, true, [&](const PickleNode& id) { return storages.get(id); }, weights);
+      *object, weights.mapped, [&](const PickleNode& id) { return storages.get(id); }, weights);
   weights.format = "PyTorch (before 1.6)";
   weights.keep.push_back(object);
 }

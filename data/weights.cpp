@@ -32,7 +32,7 @@ bool looks_like_safetensors(std::span<const std::byte> bytes) {
 }
 
 void read_safetensors(std::span<const std::byte> bytes, Weights& weights) {
-  const auto file = std::make_shared<const SafetensorsFile>(bytes, weights.source);
+  const auto file = std::make_shared<const SafetensorsFile>(bytes, weights.source, weights.mapped);
   file->verify();
   for (const SafetensorsEntry& e : file->entries()) {
     StoredTensor t;
@@ -40,7 +40,7 @@ void read_safetensors(std::span<const std::byte> bytes, Weights& weights) {
     t.dtype = e.dtype;
     t.shape = e.shape;
     t.strides = dense_strides(e.shape);
-    t.storage = plain_storage(file->raw(e), true);
+    t.storage = plain_storage(file->raw(e), weights.mapped);
     weights.tensors.push_back(std::move(t));
   }
   std::sort(weights.tensors.begin(), weights.tensors.end(), by_name);
@@ -66,7 +66,9 @@ void read_npz(std::shared_ptr<const ZipFile> zip, Weights& weights) {
     const StoredBytes bytes = content();
     StoredTensor t = parse_npy(bytes.view, where);
     const auto size = t.storage->size, header = bytes.view.size() - size;
-    if (e.deflated) {
+    if (!e.deflated) {
+      t.storage = plain_storage(bytes.view.subspan(header), weights.mapped);
+    } else {
       t.storage = std::make_shared<const Storage>(Storage{size, false, [content, header] {
                                                             StoredBytes out = content();
                                                             out.view = out.view.subspan(header);
@@ -83,8 +85,8 @@ void read_npz(std::shared_ptr<const ZipFile> zip, Weights& weights) {
 
 void read_zip(std::span<const std::byte> bytes, Weights& weights) {
   const uint64_t member = bytes.size() + free_member, unlimited = uint64_t{1} << 50;
-  const auto zip =
-      std::make_shared<const ZipFile>(bytes, weights.source, ZipLimits{.bytes = unlimited, .member = member, .ratio = unlimited});
+  const auto zip = std::make_shared<const ZipFile>(
+      bytes, weights.source, ZipLimits{.bytes = unlimited, .member = member, .ratio = unlimited}, weights.mapped);
   if (is_torch_zip(*zip)) return read_torch_zip(zip, weights);
   const auto& entries = zip->entries();
   if (!std::all_of(entries.begin(), entries.end(), [](const ZipEntry& e) { return e.name.ends_with(".npy"); }))
@@ -101,7 +103,7 @@ void read_pickle(std::span<const std::byte> bytes, Weights& weights) {
   const StorageOfId none = [&](const PickleNode&) -> std::shared_ptr<const Storage> {
     throw DataError("{}: a pickle of PyTorch tensors without their storages", weights.source);
   };
-  flatten_pickle(*pickle, true, none, weights);
+  flatten_pickle(*pickle, weights.mapped, none, weights);
   weights.keep.push_back(pickle);
   weights.format = "pickle";
   const auto flag = weights.scalars.find("matching_heuristics");
@@ -141,15 +143,16 @@ Weights read_weights(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path))
     throw DataError("{}: a folder; name a file, such as the checkpoints/best.safetensors of a run", path.string());
   const auto file = std::make_shared<const MappedFile>(path);
-  Weights weights = parse_weights(file->bytes(), path.string());
+  Weights weights = parse_weights(file->bytes(), path.string(), true);
   weights.keep.push_back(file);
   return weights;
 }
 
-Weights parse_weights(std::span<const std::byte> bytes, const std::string& source) {
+Weights parse_weights(std::span<const std::byte> bytes, const std::string& source, bool mapped) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   Weights weights;
   weights.source = source;
+  weights.mapped = mapped;
   if (text.empty()) throw DataError("{}: the file is empty", source);
   if (text.starts_with("\x93NUMPY")) {
     weights.tensors.push_back(parse_npy(bytes, source));
@@ -178,6 +181,7 @@ Weights model_weights(const Weights& weights) {
               .tensors = {},
               .scalars = weights.scalars,
               .match_by_suffix = weights.match_by_suffix,
+              .mapped = weights.mapped,
               .keep = weights.keep};
   const auto begins = [&](std::string_view prefix) {
     return std::any_of(weights.tensors.begin(), weights.tensors.end(), [&](const auto& t) { return t.name.starts_with(prefix); });

@@ -23,6 +23,7 @@ struct Weights {
   std::vector<StoredTensor> tensors;              // sorted by name; names of nested dicts and lists are joined by "/"
   std::map<std::string, Scalar> scalars;          // numbers and texts beside the tensors, under such names; safetensors' metadata
   bool match_by_suffix = false;                   // names may lack a prefix of the model's: detectron2's matching_heuristics
+  bool mapped = false;                            // the bytes lie in a mapped file, whose pages are given back once they are read
   std::vector<std::shared_ptr<const void>> keep;  // what the tensors' bytes lie in
 
   const StoredTensor* find(std::string_view name) const;  // null where there is none
@@ -31,8 +32,8 @@ struct Weights {
 
 // DataError (naming the file) for anything damaged, unknown, hostile or out of the format; IoError where it cannot be read.
 Weights read_weights(const std::filesystem::path& path);
-// The same over the bytes of a file, which must outlive the result; `source` stands in messages.
-Weights parse_weights(std::span<const std::byte> bytes, const std::string& source);
+// The same over the bytes of a file, which must outlive the result; `source` stands in messages. `mapped`: they are a MappedFile's.
+Weights parse_weights(std::span<const std::byte> bytes, const std::string& source, bool mapped = false);
 
 // The tensors that are a model's, with the names that it has: of a training checkpoint what stands under "model", "model_state",
 // "state_dict" or "model_weights", without optimizers; of a checkpoint of Glia the averaged weights where there are any. The rest

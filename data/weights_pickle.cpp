@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "data/atomic_file.h"
+#include "data/latin1.h"
 #include "data/safetensors_header.h"
 #include "tensor/error.h"
 
@@ -19,24 +20,6 @@ constexpr size_t max_depth = 64;               // of nested containers
 constexpr size_t max_leaves = 200'000;         // tensors and scalars; a dict that stands in many places counts each time
 constexpr size_t max_text = size_t{16} << 20;  // bytes of all names and texts
 constexpr std::string_view data_parallel = "module.";
-
-// UTF-8 of code points up to 255 -> one byte each, which is as many as there are bytes that continue none: out.size(). Without
-// branches, as half of a network's bytes are above 127. False where `text` is anything else.
-bool decode_latin1(std::string_view text, std::span<std::byte> out) {
-  const auto continues_one = [](unsigned c) { return (c & 0xc0) == 0x80; };
-  if (text.empty() || continues_one(static_cast<uint8_t>(text[0]))) return text.empty();
-  std::byte* to = out.data();
-  unsigned before = 0, bad = 0;
-  for (const char byte : text) {
-    const unsigned c = static_cast<uint8_t>(byte), more = continues_one(c);  // 110000xx 10xxxxxx
-    bad |= (more ^ static_cast<unsigned>(before >= 0xc0)) | static_cast<unsigned>((c >= 0xc0) & ((c & 0xfe) != 0xc2));
-    const unsigned joined = (before & 3) << 6 | (c & 0x3f);
-    *(to - more) = static_cast<std::byte>((joined & -more) | (c & (more - 1)));
-    to += 1 - more;
-    before = c;
-  }
-  return !bad && before < 0xc0;
-}
 
 class Flattener {
  public:
@@ -187,17 +170,26 @@ class Flattener {
     const std::string_view text = data.view();
     const bool mapped = mapped_ && pickle_.is_in_place(data);
     if (data.kind == Kind::bytes) return plain_storage(std::as_bytes(std::span(text.data(), text.size())), mapped);
-    const auto count = static_cast<size_t>(
-        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xc0) != 0x80; }));
-    const auto read = [text, count, mapped, source = pickle_.name()] {
+    const std::span<const std::byte> bytes = std::as_bytes(std::span(text.data(), text.size()));
+    const auto text_of = [](std::span<const std::byte> part) {
+      return std::string_view(reinterpret_cast<const char*>(part.data()), part.size());
+    };
+    size_t count = 0;
+    in_pieces(bytes, mapped, [&](std::span<const std::byte> part) { count += latin1_size(text_of(part)); });
+    const auto read_into = [bytes, mapped, text_of, source = pickle_.name()](std::span<std::byte> out) {
+      Latin1Decoder decoder(out);
+      bool good = true;
+      in_pieces(bytes, mapped, [&](std::span<const std::byte> part) { good = good && decoder.feed(text_of(part)); });
+      if (!good || !decoder.done()) throw DataError("{}: the bytes of an array stand as a text that is not Latin-1", source);
+    };
+    const auto read = [read_into, count] {
       StoredBytes out;
       out.own.resize(count);
-      if (!decode_latin1(text, out.own)) throw DataError("{}: the bytes of an array stand as a text that is not Latin-1", source);
-      if (mapped) MappedFile::release(std::as_bytes(std::span(text.data(), text.size())));
+      read_into(out.own);
       out.view = out.own;
       return out;
     };
-    return std::make_shared<const Storage>(Storage{count, false, read});
+    return std::make_shared<const Storage>(Storage{count, false, read, read_into});
   }
 
   void numpy_tensor(StoredTensor t, bool fortran, const PickleValue& data, const std::string& name) {

@@ -19,8 +19,12 @@ constexpr uint64_t end_size = 22, end64_size = 56, locator64_size = 20, central_
 constexpr uint64_t max_comment = 65'535;
 constexpr uint64_t in_zip64 = 0xffffffff;
 
-uint32_t crc_of(std::span<const std::byte> bytes) {
-  return static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+uint32_t crc_of(std::span<const std::byte> bytes, bool mapped = false) {
+  uLong crc = 0;
+  in_pieces(bytes, mapped, [&crc](std::span<const std::byte> part) {
+    crc = ::crc32_z(crc, reinterpret_cast<const Bytef*>(part.data()), part.size());
+  });
+  return static_cast<uint32_t>(crc);
 }
 
 // Runs zlib's `step` over buffers of any size, which it takes in pieces of 32 bits.
@@ -68,13 +72,14 @@ bool is_zip_name(std::string_view name) {
   return true;
 }
 
-ZipFile::ZipFile(const std::filesystem::path& path, const ZipLimits& limits) : name_(path.string()), file_(std::in_place, path) {
+ZipFile::ZipFile(const std::filesystem::path& path, const ZipLimits& limits)
+    : name_(path.string()), file_(std::in_place, path), mapped_(true) {
   bytes_ = file_->bytes();
   parse(limits);
 }
 
-ZipFile::ZipFile(std::span<const std::byte> bytes, std::string name, const ZipLimits& limits)
-    : name_(std::move(name)), bytes_(bytes) {
+ZipFile::ZipFile(std::span<const std::byte> bytes, std::string name, const ZipLimits& limits, bool mapped)
+    : name_(std::move(name)), mapped_(mapped), bytes_(bytes) {
   parse(limits);
 }
 
@@ -207,7 +212,8 @@ std::span<const std::byte> ZipFile::stored(const ZipEntry& entry) const {
 
 std::span<const std::byte> ZipFile::checked(const ZipEntry& entry) const {
   GLIA_CHECK(!entry.deflated, "{}: \"{}\" is deflated", name_, entry.name);
-  if (crc_of(stored(entry)) != entry.crc) fail(fmt::format("member \"{}\" has a wrong checksum", entry.name), entry.data);
+  if (crc_of(stored(entry), mapped_) != entry.crc)
+    fail(fmt::format("member \"{}\" has a wrong checksum", entry.name), entry.data);
   return stored(entry);
 }
 

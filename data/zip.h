@@ -40,8 +40,8 @@ struct ZipLimits {
 class ZipFile {
  public:
   explicit ZipFile(const std::filesystem::path& path, const ZipLimits& limits = {});  // DataError, IoError
-  // The same over bytes that outlive this object; `name` stands in messages.
-  ZipFile(std::span<const std::byte> bytes, std::string name, const ZipLimits& limits = {});
+  // The same over bytes that outlive this object; `name` stands in messages. `mapped`: they are a MappedFile's.
+  ZipFile(std::span<const std::byte> bytes, std::string name, const ZipLimits& limits = {}, bool mapped = false);
 
   const std::vector<ZipEntry>& entries() const { return entries_; }  // in the directory's order
   bool contains(std::string_view name) const { return index_.find(name) != index_.end(); }
@@ -60,6 +60,7 @@ class ZipFile {
 
   std::string name_;
   std::optional<MappedFile> file_;
+  bool mapped_ = false;
   std::span<const std::byte> bytes_;
   std::vector<ZipEntry> entries_;
   std::map<std::string, size_t, std::less<>> index_;

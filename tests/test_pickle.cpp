@@ -5,6 +5,7 @@
 #include <string>
 
 #include "data/atomic_file.h"
+#include "data/latin1.h"
 #include "data/pickle.h"
 #include "data/weights.h"
 #include "tests/paths.h"
@@ -30,6 +31,57 @@ std::string read_error(std::string_view text) {
 }  // namespace
 
 TEST_SUITE_BEGIN("weights");
+
+TEST_CASE("Latin-1 as UTF-8: by words and by bytes, in pieces of any size, to the bit") {
+  std::string bytes, text;
+  for (unsigned i = 0; i < 20'000; ++i) {
+    const auto c = static_cast<char>(i < 512 ? i : i * 2654435761u >> 21);  // all values in order, then a mixture
+    bytes += c;
+    text += utf8_of_latin1({&c, 1});
+  }
+  CHECK(latin1_size(text) == bytes.size());
+  for (const bool words : {true, false}) {
+    for (const size_t piece : {size_t{1}, size_t{7}, size_t{8}, size_t{4097}, text.size()}) {
+      CAPTURE(piece);
+      std::string out(bytes.size(), '?');
+      Latin1Decoder decoder(std::as_writable_bytes(std::span(out)), words);
+      for (size_t at = 0; at < text.size(); at += piece) REQUIRE(decoder.feed(std::string_view(text).substr(at, piece)));
+      CHECK(decoder.done());
+      CHECK(out == bytes);
+    }
+    const auto reads = [words](std::string_view wrong, size_t size) {
+      std::string out(size + 1, '\x55');
+      Latin1Decoder decoder(std::as_writable_bytes(std::span(out.data(), size)), words);
+      const bool good = decoder.feed(wrong) && decoder.done();
+      CHECK(out.back() == '\x55');
+      return good;
+    };
+    CHECK(reads("", 0));
+    const std::string fill(24, 'x');  // so that what is wrong stands in a word, at each of its places
+    for (const char* wrong :
+         {"\x80", "\xc3", "\xc3\xc3\xa9", "\xc3\xa9\xa9", "\xc4\x80", "\xc0\x80", "\xc1\xbf", "\xe2\x82\xac", "\xff"})
+      for (size_t at = 0; at <= 16; ++at) {
+        std::string t = fill;
+        t.insert(at, wrong);
+        CAPTURE(wrong);
+        CAPTURE(at);
+        CHECK_FALSE(reads(t, latin1_size(t)));
+        CHECK_FALSE(reads(t, latin1_size(t) + 1));
+      }
+    CHECK(reads(fill + "\xc3\xa9" + fill, 49));
+    CHECK_FALSE(reads(fill + "\xc3\xa9" + fill, 48));  // more than fits
+    CHECK_FALSE(reads(fill + "\xc3\xa9" + fill, 50));  // less
+    CHECK_FALSE(reads(fill + "\xc3", 24));
+  }
+}
+
+TEST_CASE("pickle: a memo is no larger than the file") {
+  const auto asks = [](uint64_t number) { return "\x80\2Nr" + little(number, 4) + "."; };  // 9 bytes
+  CHECK(read_error(asks(8)).empty());
+  CHECK(read_error(asks(9)).find("memo number 9, at most 9 are read") != std::string::npos);
+  CHECK(read_error(asks(499'999)).find("at most 9") != std::string::npos);
+  CHECK(read_error("\x80\2Nr" + little(2, 4) + "0h\1.").find("memo 1 is read before it is written") != std::string::npos);
+}
 
 TEST_CASE("pickle: values of all protocols") {
   using Kind = PickleValue::Kind;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "data/atomic_file.h"
 #include "data/npy.h"
 #include "data/safetensors.h"
 #include "data/weights.h"
@@ -73,6 +74,32 @@ TEST_CASE("weights: every sample file reads to the bit") {
     ++count;
   }
   CHECK(count == 11);
+}
+
+TEST_CASE("weights: a file's pages are given back while it is read, memory that is no file's is not touched") {
+  const TemporaryFolder folder;
+  Tensor big({3, 1 << 20});  // 12 MB: several pieces
+  for (int64_t i = 0; i < big.size(); ++i) big.data<float>()[i] = static_cast<float>(i % 1013) - 500;
+  const Weights made = weights_of({{"a", big}, {"b", Tensor::full({5}, 2)}}, "made");
+  const std::pair<const char*, WeightsFormat> formats[] = {{"w.safetensors", WeightsFormat::safetensors},
+                                                           {"w.pth", WeightsFormat::torch},
+                                                           {"w.pkl", WeightsFormat::pickle},
+                                                           {"w.npz", WeightsFormat::npz}};
+  for (const auto& [name, format] : formats) {
+    CAPTURE(name);
+    write_weights(folder / name, made, format);
+    const Weights from_file = read_weights(folder / name);
+    const std::string content = read_file(folder / name);
+    const Weights from_memory = parse_weights(std::as_bytes(std::span(content)), name);
+    for (const Weights* weights : {&from_file, &from_memory}) {
+      for (int time = 0; time < 2; ++time) {  // pages that were given back are read again
+        const StoredTensor* t = weights->find(format == WeightsFormat::pickle ? "model/a" : "a");
+        REQUIRE(t);
+        CHECK(std::memcmp(weights->load(*t).raw(), big.raw(), big.bytes()) == 0);
+      }
+    }
+    CHECK(content == read_file(folder / name));
+  }
 }
 
 TEST_CASE("weights: formats are told by content") {

@@ -68,6 +68,12 @@ expect 0 "matched          18 of the model's 18 tensors" "$GLIA" train unet --da
 head -c 20000 "$KERAS_SAMPLES/keras_unet.h5" >cut.h5
 expect 3 "cut.h5: damaged HDF5 file" "$GLIA" inspect cut.h5
 
+# how long reading takes
+expect 0 "PyTorch (zip), 21 tensors" "$GLIA" bench load "$SAMPLES/state_zip.pth" --seconds 0 --json load.json
+holds "$(number load.json bytes) > 0 && $(number load.json first_s) > 0 && $(number load.json runs) == 1"
+expect 2 "which file of weights" "$GLIA" bench load
+expect 4 "absent.pth" "$GLIA" bench load absent.pth
+
 # networks as ONNX
 expect 0 "the network of unet_keras as ONNX, opset 17" "$GLIA" convert first/checkpoints/last.safetensors net.onnx
 file net.onnx
