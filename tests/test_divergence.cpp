@@ -7,12 +7,31 @@
 #include "kernels/unary.h"
 #include "tests/paths.h"
 #include "tests/train_files.h"
+#include "train/divergence.h"
 
 using namespace glia;
 using namespace glia::tests;
 namespace fs = std::filesystem;
 
 TEST_SUITE_BEGIN("train");
+
+TEST_CASE("divergence: a picture of a batch's image has what is not finite in red, all else as it is (R28)") {
+  Tensor images({2, 3, 4, 2});
+  for (int64_t i = 0; i < images.size(); ++i) images.data<float>()[i] = static_cast<float>(i % 24);
+  float* second = images.data<float>() + 24;
+  second[2 * 5] = NAN;            // row 1, column 1
+  second[2 * 11 + 1] = INFINITY;  // row 2, column 3, its other channel
+  const Tensor first = picture_with_bad_pixels(images, 0), picture = picture_with_bad_pixels(images, 1);
+  REQUIRE(picture.shape() == Shape({3, 4, 3}));
+  for (int64_t i = 0; i < 12; ++i) {
+    const uint8_t* p = picture.data<uint8_t>() + 3 * i;
+    const bool red = p[0] == 255 && p[1] == 0 && p[2] == 0;
+    CHECK(red == (i == 5 || i == 11));
+    const uint8_t* f = first.data<uint8_t>() + 3 * i;
+    CHECK((f[0] == f[1] && f[1] == f[2]));
+  }
+  CHECK(std::isnan(second[10]));  // the batch itself is as it was
+}
 
 TEST_CASE("run: a loss or gradient that is not finite ends it before the update, and is explained (R27, R28)") {
   const TemporaryFolder folder;
@@ -60,6 +79,7 @@ TEST_CASE("run: a loss or gradient that is not finite ends it before the update,
   CHECK(contains(weight, "step 1: "));
   CHECK(contains(weight, "first tensor that is not finite: parameter first.weight, before the step"));
   CHECK(contains(weight, "last good checkpoint: none yet"));
+  CHECK(std::filesystem::file_size(folder / "weight" / "diverged" / "step-000001.png") > 100);
 
   const std::string overflow = report_of("overflow", [](TinyTraining& t) {
     t.after_initialisation = [](TinyNet& net) {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "data/atomic_file.h"
+#include "data/image_io.h"
 #include "kernels/unary.h"
 #include "tests/paths.h"
 #include "tests/same_bits.h"
@@ -148,6 +149,18 @@ TEST_CASE("on_nan: skip goes on over NaN in an image, in the loss or in a gradie
   CHECK(left_out >= 13);  // one in each epoch of three
   CHECK(lines_of(whole.folder / "metrics.jsonl") == 40 - left_out);
   CHECK(last_of(whole).optimizer.at("optimizer.steps").item() == double(40 - left_out));
+  for (const auto& entry : fs::directory_iterator(whole.folder / "diverged")) {  // each report has its images (R28)
+    if (entry.path().extension() != ".txt") continue;
+    const fs::path picture = fs::path(entry.path()).replace_extension(".png");
+    CHECK(contains(read_file(entry.path()), "in red: " + picture.string()));
+    const Tensor pixels = read_image(picture).pixels;
+    int64_t red = 0;
+    for (int64_t i = 0; i < pixels.size(); i += 3) {
+      const uint8_t* p = pixels.data<uint8_t>() + i;
+      red += p[0] == 255 && p[1] == 0 && p[2] == 0;
+    }
+    CHECK(red == 480 * 480);  // of the one image whose noise, scaled by its pixels, is not finite anywhere
+  }
   CHECK(contains(read_file(whole.folder / "train.log"), "image img7"));
   for (int64_t k = 2; k <= 10; ++k) {
     CAPTURE(k);

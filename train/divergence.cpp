@@ -7,6 +7,7 @@
 #include <map>
 
 #include "autograd/tape.h"
+#include "data/draw.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -92,7 +93,29 @@ class FirstBad : public OpObserver {
   std::map<const GradRecord*, std::string> names_;
 };
 
+constexpr size_t images_shown = 16;
+
 }  // namespace
+
+Tensor picture_with_bad_pixels(const Tensor& images, int64_t n) {
+  const Tensor image =
+      images.slice(n, n + 1).to(Device{}).cast(DType::float32).clone().reshape({images.dim(1), images.dim(2), images.dim(3)});
+  const int64_t channels = image.dim(2), pixels = image.dim(0) * image.dim(1);
+  std::vector<int64_t> bad;
+  for (int64_t i = 0; i < image.size(); ++i) {
+    float& v = image.data<float>()[i];
+    if (std::isfinite(v)) continue;
+    v = 0;
+    bad.push_back(i / channels);
+  }
+  const Tensor picture = to_picture(image);
+  GLIA_CHECK(picture.size() == 3 * pixels, "a picture {} of an image {}", picture.shape(), image.shape());
+  for (const int64_t i : bad) {
+    constexpr uint8_t red[] = {255, 0, 0};
+    std::copy_n(red, 3, picture.data<uint8_t>() + 3 * i);
+  }
+  return picture;
+}
 
 Divergence::Divergence(Trainer& trainer, const StepRecord& record, const std::vector<Batch>& batches)
     : trainer_(trainer), record_(record), batches_(batches) {}
@@ -202,6 +225,18 @@ std::string Divergence::report() {
   text += causes(parameter, input, op);
   details_ = text + "\n" + more();
   return text;
+}
+
+Tensor Divergence::picture() const {
+  std::vector<Panel> panels;
+  for (const Batch& batch : batches_) {
+    const auto count = static_cast<int64_t>(batch.examples.size());
+    if (batch.tensors.empty() || batch.tensors[0].rank() != 4 || batch.tensors[0].dim(0) != count || batch.tensors[0].size() == 0)
+      continue;
+    for (int64_t n = 0; n < count && panels.size() < images_shown; ++n)
+      panels.push_back({picture_with_bad_pixels(batch.tensors[0], n), batch.examples[static_cast<size_t>(n)].id});
+  }
+  return panels.empty() ? Tensor() : mosaic(panels, {.title = fmt::format("step {}, as the network got it", record_.step)});
 }
 
 std::string Divergence::norms_text(size_t count) const {

@@ -7,6 +7,9 @@
 
 namespace glia {
 
+// Image n of a batch (N, H, W, C) as a picture (H, W, 3), pixels of which a channel is not finite in red.
+Tensor picture_with_bad_pixels(const Tensor& images, int64_t n);
+
 class Divergence {
  public:
   Divergence(Trainer& trainer, const StepRecord& record, const std::vector<Batch>& batches);
@@ -16,6 +19,8 @@ class Divergence {
   // After report(): the same, and for each image what its augmentation was made of, all gradient norms that are remembered, and how
   // large the numbers of the last operations were.
   const std::string& details() const { return details_; }
+  // The step's images as the network got them, pixels that are not finite in red, for a PNG. Absent where the batches hold no images.
+  Tensor picture() const;
 
  private:
   std::string bad_parameter();  // "conv1.weight", or ""

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "data/atomic_file.h"
+#include "data/image_io.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -78,6 +79,11 @@ std::string BadSteps::write_report(RunContext& context, const Checkpoint& before
     text += fmt::format("\nThe training before this step was not kept: {}\n", e.what());
   }
   try {
+    if (const Tensor& picture = context.trainer.divergence_picture()) {
+      const fs::path images = fs::path(file).replace_extension(".png");
+      write_png(images, picture);
+      text += fmt::format("Its images, pixels that are not finite in red: {}\n", images.string());
+    }
     write_file(file, text);
   } catch (const IoError& e) {
     return fmt::format("none ({})", e.what());
@@ -100,7 +106,8 @@ void remove_divergence_reports(const fs::path& run) {
   std::vector<fs::path> files;
   for (fs::directory_iterator it(reports_of(run), ignored), end; it != end; it.increment(ignored)) {
     const std::string name = it->path().filename().string();
-    if (name == "before.safetensors" || (name.starts_with("step-") && name.ends_with(".txt"))) files.push_back(it->path());
+    if (name == "before.safetensors" || (name.starts_with("step-") && (name.ends_with(".txt") || name.ends_with(".png"))))
+      files.push_back(it->path());
   }
   for (const fs::path& file : files) fs::remove(file, ignored);
   fs::remove(reports_of(run), ignored);  // where nothing else is in it

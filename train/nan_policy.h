@@ -20,7 +20,7 @@ struct NanPolicy {
 // times in all. UsageError for anything else.
 NanPolicy parse_nan_policy(const std::string& text);
 
-// Applies the policy, and leaves for each bad step RUN/diverged/step-NNNNNN.txt (all that is known of it) and, of the last one,
+// Applies the policy, and leaves for each bad step RUN/diverged/step-NNNNNN.txt (all that is known of it), its images as step-NNNNNN.png, and, of the last one,
 // RUN/diverged/before.safetensors: the training as it was before that step, to run it again. A hook, so that its counts are part of every
 // checkpoint: a resumed run leaves out what the run would have.
 class BadSteps : public Hook {

@@ -321,6 +321,7 @@ void Trainer::diverged(Pending& step, const std::vector<Batch>& batches, const s
   Divergence divergence(*this, step.record, batches);
   const std::string report = divergence.report();
   divergence_ = divergence.details();
+  divergence_picture_ = divergence.picture();
   restore_buffers(buffers);
   seek_loader();  // before this step: the state is that of a checkpoint
   throw DivergedError(report);

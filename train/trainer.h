@@ -83,6 +83,7 @@ class Trainer {
   void go_back_to(const Checkpoint& checkpoint, const std::string& source);
   // All that is known of the last DivergedError of step() or launch().
   const std::string& divergence() const { return divergence_; }
+  const Tensor& divergence_picture() const { return divergence_picture_; }  // of its images; absent where there are none
 
   int64_t steps_done() const { return step_; }  // launched ones included
   int64_t epochs_done() const { return step_ * options_.accumulate / loader_->batches_per_epoch(); }
@@ -150,6 +151,7 @@ class Trainer {
   Snapshot snapshot_;
   std::vector<StepRecord> retaken_;  // read already, but not yet by the caller
   std::string divergence_;
+  Tensor divergence_picture_;
   int64_t checked_to_ = 0;  // steps up to this one are taken as step() takes them
   std::chrono::steady_clock::time_point read_at_{};
   std::vector<double> recent_norms_;  // of the last steps, for the report of a divergence

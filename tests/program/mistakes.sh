@@ -208,7 +208,7 @@ expect 5 "likely cause: the learning rate" "$GLIA" train unet --data cells --out
   --set solver.max_iterations=20
 expect 5 "4 such steps in a row" "$GLIA" train unet --data cells --out wild "${SMALL[@]}" --set solver.optimizer=sgd --set solver.lr=1e6 \
   --set solver.max_iterations=20 --overwrite
-file wild/diverged/step-000005.txt wild/checkpoints/last.safetensors
+file wild/diverged/step-000005.txt wild/diverged/step-000005.png wild/checkpoints/last.safetensors
 # the report's command runs the step again
 replay=$(grep -h 'glia train.*--on-nan stop' wild/diverged/step-000005.txt)
 expect 5 "step 5: the loss is not finite" bash -c "${replay//  glia train/\"$GLIA\" train}"
