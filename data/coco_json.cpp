@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <unordered_map>
 
 #include "data/coco_entries.h"
@@ -70,6 +73,7 @@ class Handler {
     if (depth_ == list() + 1 && section_ != Section::none) entry_ = {}, field_ = Field::other;
     if (depth_ == list() + 2 && field_ == Field::segmentation) entry_.form = MaskForm::text, part_ = Part::other;
     if (in_field() && field_ != Field::segmentation) wrong("an object");
+    if (depth_ >= list() + 3 && field_ == Field::segmentation && !skipping()) wrong("an object");
     return true;
   }
   bool EndObject(rapidjson::SizeType) {
@@ -143,14 +147,26 @@ class Handler {
     }
     return true;
   }
-  bool Int(int v) { return number(v, v, true); }
+  // Numbers as they stand: RapidJSON 1.1 reads beyond a table of its own where one has hundreds of digits and a large exponent.
+  bool RawNumber(const char* text, rapidjson::SizeType length, bool) {
+    const char* end = text + length;
+    int64_t whole = 0;
+    if (const auto read = std::from_chars(text, end, whole); read.ptr == end && read.ec == std::errc{})
+      return number(static_cast<double>(whole), whole, true);
+    double value = 0;
+    if (std::from_chars(text, end, value).ec == std::errc::result_out_of_range)
+      value = std::strtod(text, nullptr);  // 0 or infinite
+    if (std::isinf(value)) return fail("a number that is too large");
+    const bool is_whole = std::string_view(text, length).find_first_of(".eE") == std::string_view::npos;
+    return number(value, value < 0 ? INT64_MIN : INT64_MAX, is_whole);  // beyond 64 bits
+  }
+  bool Double(double v) { return number(v, 0, false); }  // NaN, infinity
+  bool Int(int v) { return number(v, v, true); }         // these four are never called, but have to be there
   bool Uint(unsigned v) { return number(v, v, true); }
   bool Int64(int64_t v) { return number(static_cast<double>(v), v, true); }
-  bool Uint64(uint64_t v) { return number(static_cast<double>(v), static_cast<int64_t>(std::min<uint64_t>(v, INT64_MAX)), true); }
-  bool Double(double v) { return number(v, 0, false); }
+  bool Uint64(uint64_t v) { return number(static_cast<double>(v), INT64_MAX, true); }
   bool Bool(bool v) { return in_place("true or false") && number(v, v, true); }
   bool Null() { return in_place("null"); }
-  bool RawNumber(const char*, rapidjson::SizeType, bool) { return true; }
 
  private:
   int list() const { return results_ ? 1 : 2; }
@@ -225,7 +241,7 @@ class Handler {
       wrong("a number");
     } else if (depth_ == list() + 3 && field_ == Field::segmentation) {
       if (entry_.form == MaskForm::polygons) {
-        entry_.polygons.back().push_back(value);
+        if (!entry_.polygons.empty()) entry_.polygons.back().push_back(value);  // empty: of an object in a polygon's place
       } else if (part_ != Part::other) {
         if (!is_whole) wrong("a fraction");
         (part_ == Part::size ? entry_.size : entry_.counts).push_back(whole);
@@ -263,7 +279,8 @@ class Handler {
 bool parse(const std::filesystem::path& path, Handler& handler, Faults& faults, const CocoLimits& limits) {
   JsonFileStream stream(path, limits.string_bytes);
   rapidjson::Reader reader;
-  constexpr unsigned flags = rapidjson::kParseIterativeFlag | rapidjson::kParseNanAndInfFlag | rapidjson::kParseFullPrecisionFlag;
+  constexpr unsigned flags =
+      rapidjson::kParseIterativeFlag | rapidjson::kParseNanAndInfFlag | rapidjson::kParseNumbersAsStringsFlag;
   const rapidjson::ParseResult parsed = reader.Parse<flags>(stream, handler);
   if (!parsed.IsError()) return true;
   std::string what, kind = "not JSON";

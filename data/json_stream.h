@@ -19,7 +19,7 @@ class JsonFileStream {
   using Ch = char;
 
   JsonFileStream(const std::filesystem::path& path, size_t string_bytes)
-      : file_(std::fopen(path.c_str(), "rb")), name_(path.string()), limit_(string_bytes), buffer_(size_t{1} << 18) {
+      : file_(std::fopen(path.c_str(), "rb")), name_(path.string()), limit_(string_bytes), buffer_(size_t{1} << 16) {
     if (!file_) throw IoError("{}: cannot be opened: {}", name_, std::strerror(errno));
     fill();
     if (end_ - next_ >= 3 && std::memcmp(next_, "\xEF\xBB\xBF", 3) == 0) next_ += 3;  // byte order mark

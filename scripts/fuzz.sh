@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=60
 if [ $# -gt 0 ]; then seconds=$1; shift; fi
-if [ $# -gt 0 ]; then targets=("$@"); else targets=(zip pickle safetensors npy checkpoint hdf5 rle csv); fi
+if [ $# -gt 0 ]; then targets=("$@"); else targets=(zip pickle safetensors npy checkpoint hdf5 rle csv coco config); fi
 scripts/build.sh fuzz "${targets[@]/#/fuzz_}"
 
 seeds() {
@@ -18,6 +18,7 @@ seeds() {
     npy) ls $data/*.npy $data/*.npz ;;
     hdf5) ls tests/fixtures/keras/*.h5 ;;
     csv) ls $data/*.csv ;;
+    config) ls recipes/*.toml ;;
   esac
   find tests/fuzz/corpus tests/fixtures/hostile -name "$1-*" 2>/dev/null || true
 }

@@ -116,6 +116,47 @@ TEST_CASE("coco: lists in any order, unknown keys, polygons, text ids, a byte or
   }
 }
 
+TEST_CASE("coco: numbers to the last bit, of any length; objects where polygons belong (F4)") {
+  const tests::TemporaryFolder folder;
+  const auto read = [&folder](const std::string& annotation, Faults& faults) {
+    write_file(folder / "c.json", R"({"images": [{"id": 18446744073709551616, "file_name": "a.png", "width": 10, "height": 8}],)"
+                                  R"("categories": [{"id": -7, "name": "cell"}], "annotations": [)" +
+                                      annotation + "]}");
+    return read_coco(folder / "c.json", faults).dataset;
+  };
+  const std::string head = R"({"id": 1, "image_id": 18446744073709551616, "category_id": -7, )",
+                    mask = R"("segmentation": [[1, 1, 4, 1, 4, 3, 1, 3]])";
+  {
+    Faults faults;
+    const std::string zeros(400, '0');
+    const Dataset d = read(
+        head + R"("tiny": 1e-999, "area": 0.1000000000000000055511151231257827021181583404541015625, "bbox": [1e0, 10E-1, 3.)" +
+            zeros + ", 2.0" + zeros + "1], " + mask + "}",
+        faults);
+    CHECK(d.category_ids == std::vector<int64_t>{-7});
+    REQUIRE(d.samples.at(0).instances.size() == 1);
+    CHECK(d.samples[0].instances[0].area == 0.1);
+    CHECK(d.samples[0].instances[0].box == Box{1, 1, 3, 2});
+  }
+  const auto fault = [&](const std::string& annotation) -> std::string {
+    Faults faults;
+    try {
+      read(annotation, faults);
+    } catch (const DataError& e) {
+      return e.what();
+    }
+    return "";
+  };
+  const std::string digits = "1" + std::string(400, '0');
+  CHECK(fault(head + R"("area": )" + digits + ", " + mask + "}").find("too") != std::string::npos);
+  CHECK(fault(head + R"("area": 1e999, )" + mask + "}").find("too big") != std::string::npos);
+  for (const char* shape : {R"([{"id": 7}])", R"([[1, 1, 4, 1, 4, 3], {"x": [2]}])", R"([[1, 1, {"x": 3}, 4, 1, 4, 3]])",
+                            R"({"size": {"a": 1}, "counts": [1]})"}) {
+    CAPTURE(shape);
+    CHECK(fault(head + R"("segmentation": )" + shape + "}").find("an object where a list of polygons") != std::string::npos);
+  }
+}
+
 TEST_CASE("coco: entries by key instead of lists, as some copies of LIVECell have them") {
   const tests::TemporaryFolder folder;
   const std::string images = R"("images": {"0": {"id": 10, "file_name": "a.tif", "width": 10, "height": 8}})";

@@ -17,8 +17,8 @@ namespace fs = std::filesystem;
 TEST_SUITE_BEGIN("weights");
 
 TEST_CASE("what the fuzzers found, through every reader (R12)") {
-  constexpr void (*readers[])(Bytes) = {fuzz_zip,        fuzz_pickle, fuzz_safetensors, fuzz_npy,
-                                        fuzz_checkpoint, fuzz_hdf5,   fuzz_rle,         fuzz_csv};
+  constexpr void (*readers[])(Bytes) = {fuzz_zip,  fuzz_pickle, fuzz_safetensors, fuzz_npy,  fuzz_checkpoint,
+                                        fuzz_hdf5, fuzz_rle,    fuzz_csv,         fuzz_coco, fuzz_config};
   size_t count = 0;
   for (const fs::path& folder : {source_folder() / "tests/fuzz/corpus", source_folder() / "tests/fixtures/hostile"}) {
     if (!fs::exists(folder)) continue;

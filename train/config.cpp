@@ -278,10 +278,10 @@ std::pair<std::string, std::string> find_recipe(const std::string& recipe) {
 void read_recipe(Config& config, const std::string& recipe, int bases_left = 4) {
   const auto [text, source] = find_recipe(recipe);
   TomlTable content = parse_toml(text, source);
-  const auto base = std::find_if(content.begin(), content.end(), [](const auto& entry) { return entry.first == "base"; });
+  const auto base = std::find_if(content.begin(), content.end(), [](const auto& entry) { return entry.key == "base"; });
   if (base != content.end()) {
-    const auto* name = std::get_if<std::string>(&base->second.value);
-    const std::string place = fmt::format("{}:{}: base = {}", source, base->second.line, shown(base->second));
+    const auto* name = std::get_if<std::string>(&base->value.value);
+    const std::string place = fmt::format("{}:{}: base = {}", source, base->value.line, shown(base->value));
     if (!name) throw UsageError("{}: want the name of a recipe, a text", place);
     if (bases_left == 0) throw UsageError("{}: recipes that build on one another without end, or more than four", place);
     read_recipe(config, *name, bases_left - 1);

@@ -6,7 +6,7 @@
 
 #include "tensor/error.h"
 #include "train/config_keys.h"
-#include "train/nan_policy.h"
+#include "train/on_nan.h"
 
 namespace glia {
 

@@ -1,5 +1,8 @@
 #include "train/config_toml.h"
 
+// toml++ asserts, and with NDEBUG promises the compiler, things that bad text breaks ("[#") and that it then reports as errors itself.
+#undef NDEBUG
+#define TOML_ASSERT(expression) static_assert(true)
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -17,8 +20,8 @@ TomlValue convert(const toml::node& node, int depth);
 
 TomlTable convert_table(const toml::table& table, int depth) {
   TomlTable result;
-  for (const auto& [key, node] : table) result.emplace_back(std::string(key.str()), convert(node, depth));
-  std::stable_sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a.second.line < b.second.line; });
+  for (const auto& [key, node] : table) result.push_back({std::string(key.str()), convert(node, depth)});
+  std::stable_sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a.value.line < b.value.line; });
   return result;
 }
 
@@ -61,7 +64,7 @@ TomlValue parse_toml_value(std::string_view text) {
   if (text.size() > max_text || text.find('\n') != std::string_view::npos) return literal;
   try {
     TomlTable table = convert_table(toml::parse("x = " + std::string(text)), 0);
-    if (table.size() == 1 && table[0].first == "x") return std::move(table[0].second);
+    if (table.size() == 1 && table[0].key == "x") return std::move(table[0].value);
   } catch (const toml::parse_error&) {  // a bare word
   }
   return literal;

@@ -11,11 +11,17 @@ namespace glia {
 
 struct TomlValue;
 using TomlList = std::vector<TomlValue>;
-using TomlTable = std::vector<std::pair<std::string, TomlValue>>;  // in the order of the text
+struct TomlEntry;
+using TomlTable = std::vector<TomlEntry>;  // in the order of the text
 
 struct TomlValue {
   std::variant<std::monostate, bool, int64_t, double, std::string, TomlList, TomlTable> value;  // monostate: a date or time
   int line = 0;
+};
+
+struct TomlEntry {
+  std::string key;
+  TomlValue value;
 };
 
 // Throws UsageError "SOURCE:LINE: ..." for text that is no TOML, and for more than 1 MB of it or a depth above 16.

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "data/atomic_file.h"
 #include "data/image_io.h"
 #include "tensor/error.h"
@@ -16,18 +14,6 @@ namespace fs = std::filesystem;
 fs::path reports_of(const fs::path& run) { return run / "diverged"; }
 
 }  // namespace
-
-NanPolicy parse_nan_policy(const std::string& text) {
-  if (text == "stop") return {};
-  const size_t colon = text.find(':');
-  const std::string_view word = std::string_view(text).substr(0, colon);
-  NanPolicy policy{.kind = word == "skip" ? NanPolicy::Kind::skip : NanPolicy::Kind::rollback};
-  const char *first = text.data() + (colon == std::string::npos ? text.size() : colon + 1), *last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(first, last, policy.limit);
-  if ((word != "skip" && word != "rollback") || error != std::errc{} || end != last || policy.limit < 1)
-    throw UsageError("want stop, skip:N or rollback:N with a number N of at least 1, such as skip:3");
-  return policy;
-}
 
 void BadSteps::handle(RunContext& context, const DivergedError& error, const Checkpoint& before) {
   const std::string text = fmt::format("{}\n  report: {}", error.what(), write_report(context, before));

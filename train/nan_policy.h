@@ -7,18 +7,9 @@
 
 #include "tensor/error.h"
 #include "train/hooks.h"
+#include "train/on_nan.h"
 
 namespace glia {
-
-struct NanPolicy {
-  enum class Kind { stop, skip, rollback };
-  Kind kind = Kind::stop;
-  int64_t limit = 0;
-};
-
-// "stop"; "skip:N": leave out up to N such steps in a row; "rollback:N": go on with the weights of the newest good checkpoint, up to N
-// times in all. UsageError for anything else.
-NanPolicy parse_nan_policy(const std::string& text);
 
 // Applies the policy, and leaves for each bad step RUN/diverged/step-NNNNNN.txt (all that is known of it), its images as step-NNNNNN.png, and, of the last one,
 // RUN/diverged/before.safetensors: the training as it was before that step, to run it again. A hook, so that its counts are part of every

@@ -1,5 +1,5 @@
 #pragma once
-// One function per reader of files from others: it reads the bytes as that kind of file, all of it. A DataError is a good answer; any other
+// One function per reader of files from others: it reads the bytes as that kind of file, all of it. A DataError (of a configuration: a UsageError) is a good answer; any other
 // exception, a crash, a report of a sanitizer, 512 MB or 5 s are finds. tests/fuzz/main.cpp makes a libFuzzer program of each
 // (scripts/fuzz.sh), and tests/test_fuzz_finds.cpp replays what was found.
 #include <cstddef>
@@ -17,5 +17,7 @@ void fuzz_checkpoint(Bytes bytes);   // F13: the metadata and names of Glia's ow
 void fuzz_hdf5(Bytes bytes);         // Keras' .h5
 void fuzz_rle(Bytes bytes);          // F1, F2: COCO's counts and string, Kaggle's pairs
 void fuzz_csv(Bytes bytes);          // F3
+void fuzz_coco(Bytes bytes);         // F4: data sets, their images alone, and results
+void fuzz_config(Bytes bytes);       // F11: a recipe, and settings on top of it
 
 }  // namespace glia::tests
