@@ -120,6 +120,7 @@ class PixelQueue {
   };
   static uint64_t key(uint32_t level, uint32_t age) { return uint64_t{level} << 32 | age; }
   bool empty() const { return items_.empty(); }
+  const Item& top() const { return items_.front(); }
 
   void push(const Item& item) {
     size_t child = items_.size();
@@ -137,14 +138,19 @@ class PixelQueue {
     const Item top = items_.front(), last = items_.back();
     items_.pop_back();
     const size_t size = items_.size();
-    size_t i = 0;
-    for (size_t child = 1; child < size; child = 2 * i + 1) {
-      if (child + 1 < size && items_[child + 1].key < items_[child].key) ++child;
+    if (size == 0) return top;
+    size_t i = 0, child = 1;
+    for (; child + 1 < size; child = 2 * i + 1) {
+      child += items_[child + 1].key < items_[child].key ? 1 : 0;  // no branch: which child is lower cannot be foreseen
       if (last.key <= items_[child].key) break;
       items_[i] = items_[child];
       i = child;
     }
-    if (size > 0) items_[i] = last;
+    if (child + 1 == size && items_[child].key < last.key) {  // an only child
+      items_[i] = items_[child];
+      i = child;
+    }
+    items_[i] = last;
     return top;
   }
 
@@ -206,54 +212,62 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
   const int64_t h = x.dim(0), w = x.dim(1), stride = w + 2;
   GLIA_CHECK((h + 2) * stride < int64_t(1) << 29, "watershed: x {}, want fewer than 2^29 pixels",
              x.shape());  // ages: 8 per pixel
-  // A frame of masked pixels spares all edge checks.
-  std::vector<uint8_t> open(size_t((h + 2) * stride));
-  std::vector<uint32_t> level(open.size());
-  std::vector<int32_t> label(open.size());
-  for (int64_t y = 0; y < h; ++y) {
+  const float* heights = x.data<float>();
+  const int32_t* seeds = markers.data<int32_t>();
+  constexpr uint32_t closed = std::numeric_limits<uint32_t>::max();  // as a level: masked, or on a line
+  // Side by side, as the flood jumps about and waits for memory. A frame of closed pixels spares all edge checks.
+  struct Pixel {
+    uint32_t level = closed;
+    int32_t label = 0;
+  };
+  std::vector<Pixel> pixels(size_t((h + 2) * stride));
+  for (int64_t y = 0; y < h; ++y)
     for (int64_t c = 0; c < w; ++c) {
-      const size_t p = size_t((y + 1) * stride + c + 1);
       const int64_t q = y * w + c;
-      open[p] = mask ? reinterpret_cast<const uint8_t*>(mask.raw())[q] != 0 : 1;
-      level[p] = ordered(x.data<float>()[q]);
-      label[p] = open[p] ? markers.data<int32_t>()[q] : 0;
+      if (mask && reinterpret_cast<const uint8_t*>(mask.raw())[q] == 0) continue;
+      pixels[size_t((y + 1) * stride + c + 1)] = {std::min(ordered(heights[q]), closed - 1), seeds[q]};
     }
-  }
   std::vector<int64_t> neighbours{-stride, -1, 1, stride};
   if (op.connectivity == 8) neighbours.insert(neighbours.end(), {-stride - 1, -stride + 1, stride - 1, stride + 1});
 
   PixelQueue queue;
-  for (size_t p = 0; p < label.size(); ++p)
-    if (label[p]) queue.push({PixelQueue::key(level[p], 0), int32_t(p), int32_t(p)});
+  for (size_t p = 0; p < pixels.size(); ++p)
+    if (pixels[p].label) queue.push({PixelQueue::key(pixels[p].level, 0), int32_t(p), int32_t(p)});
   const auto meets_other_basin = [&](int64_t p, int32_t own) {
     return std::any_of(neighbours.begin(), neighbours.end(), [&](int64_t n) {
-      const size_t q = size_t(p + n);
-      return open[q] && label[q] && label[q] != own;
+      const Pixel& q = pixels[size_t(p + n)];
+      return q.level != closed && q.label && q.label != own;
     });
   };
   uint32_t age = 0;
   while (!queue.empty()) {
     const PixelQueue::Item item = queue.pop();
-    const size_t p = size_t(item.pixel);
+    if (!queue.empty()) {  // the rows of the one that most likely comes next
+      const Pixel* next = &pixels[size_t(queue.top().pixel)];
+      __builtin_prefetch(next - stride);
+      __builtin_prefetch(next + stride);
+    }
+    Pixel& here = pixels[size_t(item.pixel)];
     if (op.line) {  // pixels are labelled when they leave the queue; those of a line pass the flood on without a label
-      if (label[p] && item.pixel != item.source) continue;
-      const int32_t own = label[size_t(item.source)];
-      if (open[p] && !meets_other_basin(item.pixel, own)) {
-        label[p] = own;
+      if (here.label && item.pixel != item.source) continue;
+      const int32_t own = pixels[size_t(item.source)].label;
+      if (here.level != closed && !meets_other_basin(item.pixel, own)) {
+        here.label = own;
       } else {
-        open[p] = 0;
+        here.level = closed;
       }
     }
     for (const int64_t n : neighbours) {
-      const size_t q = size_t(item.pixel + n);
-      if (!open[q] || label[q]) continue;
-      if (!op.line) label[q] = label[p];
-      queue.push({PixelQueue::key(std::max(level[q], item.level()), ++age), int32_t(q), item.source});
+      Pixel& q = pixels[size_t(item.pixel + n)];
+      if (q.level == closed || q.label) continue;
+      if (!op.line) q.label = here.label;
+      queue.push({PixelQueue::key(std::max(q.level, item.level()), ++age), int32_t(item.pixel + n), item.source});
     }
   }
   Tensor result(x.shape(), DType::int32);
+  int32_t* to = result.data<int32_t>();
   for (int64_t y = 0; y < h; ++y)
-    for (int64_t c = 0; c < w; ++c) result.data<int32_t>()[y * w + c] = label[size_t((y + 1) * stride + c + 1)];
+    for (int64_t c = 0; c < w; ++c) *to++ = pixels[size_t((y + 1) * stride + c + 1)].label;
   return result;
 }
 
