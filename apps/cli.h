@@ -78,6 +78,7 @@ Command export_command();
 Command inspect_command();
 Command predict_command();
 Command show_command();
+Command size_model_command();
 Command split_command();
 Command synth_command();
 Command train_command();

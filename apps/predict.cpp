@@ -10,7 +10,6 @@
 #include "apps/segmentation.h"
 #include "autograd/tape.h"
 #include "data/atomic_file.h"
-#include "data/cellpose_seg.h"
 #include "data/coco_json.h"
 #include "data/contours.h"
 #include "data/draw.h"
@@ -19,6 +18,7 @@
 #include "data/rle.h"
 #include "data/sartorius.h"
 #include "data/selection.h"
+#include "models/cellpose_seg.h"
 #include "train/progress.h"
 #include "train/signals.h"
 
@@ -73,7 +73,7 @@ std::vector<ImagejRoi> rois_of(const Sample& sample) {
 }
 
 void write_image_files(const Kinds& kinds, const fs::path& out, const Sample& sample, const Tensor& image,
-                       const std::vector<std::string>& categories) {
+                       const std::vector<std::string>& categories, const CellposeSeg& seg) {
   const auto place = [&](const char* folder) {
     const fs::path path = out / folder / sample.id;
     make_folder(path.parent_path());
@@ -82,10 +82,12 @@ void write_image_files(const Kinds& kinds, const fs::path& out, const Sample& sa
   if (kinds.has("labels")) write_label_map(place("labels"), labels_of_instances(sample.instances, sample.height, sample.width));
   if (kinds.has("overlay")) write_png(place("overlay").string() + ".png", overlay(image, sample.instances));
   if (kinds.has("rois")) write_roi_set(place("rois").string() + ".zip", rois_of(sample));
-  if (kinds.has("seg"))
-    write_cellpose_seg(
-        place("seg").string() + "_seg.npy",
-        {.labels = labels_of_instances(sample.instances, sample.height, sample.width), .image = sample.file.filename().string()});
+  if (kinds.has("seg")) {
+    CellposeSeg all = seg;
+    all.labels = labels_of_instances(sample.instances, sample.height, sample.width);
+    all.image = sample.file.filename().string();
+    write_cellpose_seg(place("seg").string() + "_seg.npy", all);
+  }
   if (kinds.has("geojson")) write_geojson(place("geojson").string() + ".geojson", sample, categories);
 }
 
@@ -157,14 +159,21 @@ class ImagePredictor {
                                  ? "smaller input.min_size_test, input.max_size_test or eval.batch_size"
                                  : "a smaller model.tile");
     }
-    for (size_t i = 0; i < kept.size(); ++i) finish(*kept[i], images[i], std::move(predictions[i].instances));
+    for (size_t i = 0; i < kept.size(); ++i) finish(*kept[i], images[i], std::move(predictions[i]));
   }
 
-  void finish(Sample sample, const Tensor& image, std::vector<Instance> instances) {
+  void finish(Sample sample, const Tensor& image, Prediction prediction) {
+    const CellposeConfig& cellpose = system_.config.cellpose;
+    const CellposeSeg seg{.labels = {},
+                          .maps = kinds_.has("seg") ? prediction.maps : Tensor{},  // an image of 10^8 pixels wants its memory
+                          .channels = {cellpose.chan, cellpose.chan2},
+                          .image = {},
+                          .diameter = prediction.diameter};
     sample.height = image.dim(0);
     sample.width = image.dim(1);
-    sample.instances = std::move(instances);
-    write_image_files(kinds_, options_.out, sample, image, inputs_.categories);
+    sample.instances = std::move(prediction.instances);
+    prediction = {};
+    write_image_files(kinds_, options_.out, sample, image, inputs_.categories, seg);
     if (kinds_.has("cells")) cells_ += cells_csv_rows(sample, inputs_.categories, image);
     found_ += static_cast<int64_t>(sample.instances.size());
     finished_.samples.push_back(std::move(sample));

@@ -177,7 +177,7 @@ TrainedSystem load_system(const std::filesystem::path& file, const std::vector<s
   for (const std::string& setting : settings) apply_setting(system.config, setting);
   check_config(system.config);
   system.segmenter = make_segmenter(system.config);
-  system.segmenter->module().load_state_dict(checkpoint.inference_weights(), file.string());
+  system.segmenter->load(checkpoint.inference_weights(), file.string());
   system.segmenter->module().to(device);
   system.segmenter->module().eval();
   use_precision(system.config.run.precision, device);

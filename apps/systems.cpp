@@ -183,7 +183,8 @@ CellposeSegmenterOptions cellpose_options(const Config& config) {
   options.normalization = {.percentiles = array_of<2>(c.norm_percentile), .invert = c.invert, .block = c.tile_norm};
   if (!c.low_high.empty()) options.normalization.low_high = array_of<2>(c.low_high);
   options.diam_mean = c.diam_mean;
-  options.diameter = c.diameter;
+  options.diameter = c.diameter.pixels;
+  options.estimate_diameter = c.diameter.automatic;
   options.augment = {.crop = {c.crop.height, c.crop.width}, .scale_range = c.scale_range};
   options.tiling = {.tile = c.tile, .overlap = c.tile_overlap, .augment = c.augment, .batch_size = c.tile_batch};
   options.resample = c.resample;

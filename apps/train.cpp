@@ -46,7 +46,11 @@ Config read_config(const Options& options) {
   if (!options.on_save_error.empty()) settings.push_back("checkpoint.on_error=" + options.on_save_error);
   if (options.deterministic) settings.push_back("run.deterministic=true");
   if (!options.val.empty()) settings.push_back("data.val=" + options.val);
-  return load_config(options.recipe, settings);
+  Config config = load_config(options.recipe, settings);
+  if (config.cellpose.diameter.automatic)
+    throw UsageError(
+        "cellpose.diameter = \"auto\" is a setting of prediction: the size model is fitted to a trained network (glia size-model)");
+  return config;
 }
 
 // The run's own settings of threads, device, kernels and memory: a recipe may give them as well as the command line.

@@ -18,7 +18,7 @@ constexpr uint64_t max_header = 65'536;  // bytes; NumPy itself warns above 10,0
 
 struct Header {
   char order = '|';  // '<', '>', '=' or '|'
-  char kind = 0;     // b, i, u, f
+  char kind = 0;     // b, i, u, f; O: Python objects
   size_t bytes = 0;  // of an element
   bool fortran = false;
   std::vector<int64_t> shape;
@@ -118,7 +118,10 @@ class HeaderParser {
       header_.order = type[0];
       type.remove_prefix(1);
     }
-    if (type.starts_with('O')) throw DataError("{}: a NumPy array of Python objects is not supported; save numbers", name_);
+    if (type.starts_with('O')) {
+      header_.kind = 'O';
+      return;
+    }
     static constexpr std::string_view known[] = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"};
     if (std::find(std::begin(known), std::end(known), type) == std::end(known))
       throw DataError("{}: NumPy's element type \"{}\" is not supported; save bool, int, uint or float32", name_, whole);
@@ -140,35 +143,52 @@ std::string stored_type(const Header& h) {
 
 }  // namespace
 
-StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name) {
+namespace {
+
+DataError damaged(const std::string& name, std::string_view what, size_t at, size_t size) {
+  return DataError("{}: damaged NumPy array: {} (at byte {} of {})", name, what, at, size);
+}
+
+// The header, and where the data begin.
+std::pair<Header, size_t> parse_header(std::span<const std::byte> bytes, const std::string& name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const auto damaged = [&](std::string_view what, size_t at) {
-    return DataError("{}: damaged NumPy array: {} (at byte {} of {})", name, what, at, bytes.size());
-  };
-  if (!text.starts_with(magic)) throw damaged(text.empty() ? "the file is empty" : "it does not begin with \\x93NUMPY", 0);
-  if (text.size() < 10) throw damaged("the header is cut off", text.size());
+  const auto fail = [&](std::string_view what, size_t at) { return damaged(name, what, at, bytes.size()); };
+  if (!text.starts_with(magic)) throw fail(text.empty() ? "the file is empty" : "it does not begin with \\x93NUMPY", 0);
+  if (text.size() < 10) throw fail("the header is cut off", text.size());
   const int version = text[6];
   if (version < 1 || version > 3 || text[7] != 0)
     throw DataError("{}: version {} of NumPy's format is not supported", name, version);
   const size_t begin = version == 1 ? 10 : 12;
-  if (text.size() < begin) throw damaged("the header is cut off", text.size());
+  if (text.size() < begin) throw fail("the header is cut off", text.size());
   uint64_t length = 0;
   for (size_t i = begin; i-- > 8;) length = length << 8 | std::to_integer<uint64_t>(bytes[i]);
-  if (length > max_header) throw damaged(fmt::format("a header of {} bytes, at most {} are allowed", length, max_header), 8);
-  if (length > bytes.size() - begin) throw damaged("the header is cut off", text.size());
-  const Header h = HeaderParser(text.substr(begin, length), name).parse();
+  if (length > max_header) throw fail(fmt::format("a header of {} bytes, at most {} are allowed", length, max_header), 8);
+  if (length > bytes.size() - begin) throw fail("the header is cut off", text.size());
+  return {HeaderParser(text.substr(begin, length), name).parse(), begin + length};
+}
 
+}  // namespace
+
+std::optional<size_t> npy_object(std::span<const std::byte> bytes, const std::string& name) {
+  const auto [header, begin] = parse_header(bytes, name);
+  return header.kind == 'O' && header.shape.empty() ? std::optional(begin) : std::nullopt;
+}
+
+StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name) {
+  const auto [h, begin] = parse_header(bytes, name);
+  if (h.kind == 'O') throw DataError("{}: a NumPy array of Python objects is not supported; save numbers", name);
   unsigned __int128 wanted = h.bytes;
   const bool empty = std::find(h.shape.begin(), h.shape.end(), 0) != h.shape.end();
-  const auto data = bytes.subspan(begin + length);
+  const auto data = bytes.subspan(begin);
   for (const int64_t n : h.shape) {
     wanted = empty ? 0 : wanted * static_cast<uint64_t>(n);
     if (wanted > data.size()) break;  // before it can overflow
   }
   if (wanted != data.size())
-    throw damaged(fmt::format("{} bytes of data, which is not what shape ({}) of {}{} takes", data.size(),
+    throw damaged(name,
+                  fmt::format("{} bytes of data, which is not what shape ({}) of {}{} takes", data.size(),
                               fmt::join(h.shape, ", "), h.kind, h.bytes),
-                  bytes.size());
+                  bytes.size(), bytes.size());
 
   StoredTensor t;
   t.name = "array";
@@ -197,19 +217,29 @@ std::map<std::string, Tensor> read_npz(const std::filesystem::path& path, const 
   return tensors;
 }
 
-std::string npy_header(std::string_view dtype, const std::vector<int64_t>& shape) {
-  GLIA_CHECK(stored_bytes_of(dtype) && dtype != "BF16" && !dtype.starts_with("F8"), "npy: NumPy has no {}; cast to float32 first",
-             dtype);
-  const size_t size = stored_bytes_of(dtype);
-  const char kind = dtype == "BOOL" ? 'b' : static_cast<char>(dtype[0] - 'A' + 'a');
-  std::string header = fmt::format("{{'descr': '{}{}{}', 'fortran_order': False, 'shape': ({}{}), }}", size == 1 ? '|' : '<',
-                                   kind, size, fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
+namespace {
+
+std::string header_of(std::string_view type, const std::string& shape) {
+  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", type, shape);
   header.append(63 - (10 + header.size()) % 64, ' ');  // data begin at a multiple of 64, after the line's end
   header += '\n';
   std::string out(magic);
   out += {'\x01', '\0', static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
   return out + header;
 }
+
+}  // namespace
+
+std::string npy_header(std::string_view dtype, const std::vector<int64_t>& shape) {
+  GLIA_CHECK(stored_bytes_of(dtype) && dtype != "BF16" && !dtype.starts_with("F8"), "npy: NumPy has no {}; cast to float32 first",
+             dtype);
+  const size_t size = stored_bytes_of(dtype);
+  const char kind = dtype == "BOOL" ? 'b' : static_cast<char>(dtype[0] - 'A' + 'a');
+  return header_of(fmt::format("{}{}{}", size == 1 ? '|' : '<', kind, size),
+                   fmt::format("{}{}", fmt::join(shape, ", "), shape.size() == 1 ? "," : ""));
+}
+
+std::string npy_object_header() { return header_of("|O", ""); }
 
 std::string encode_npy(const Tensor& tensor) {
   const Tensor host = tensor.to(Device{});

@@ -1,7 +1,9 @@
 #pragma once
 // NumPy's .npy (one array) and .npz (a ZIP archive of them). Format: numpy.lib.format, versions 1 to 3. Plain numbers only:
-// object and structured arrays are refused, because reading those means running what the file says.
+// arrays of objects and structures are refused. One Python object (np.save of a dict) is a pickle behind a header, which read_weights reads
+// as inert values.
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -14,6 +16,10 @@ namespace glia {
 // The array in the bytes of a .npy file, which must outlive it; named "array". DataError: damaged, cut off, bytes left over, or an
 // element type that is not supported. Any byte order and both memory orders.
 StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name);
+
+// Where the pickle begins in a .npy of one Python object; nothing for arrays of numbers. DataError for a damaged header.
+std::optional<size_t> npy_object(std::span<const std::byte> bytes, const std::string& name);
+std::string npy_object_header();
 
 // The same as a Tensor (StoredTensor::tensor says which type becomes which).
 Tensor read_npy(const std::filesystem::path& path);

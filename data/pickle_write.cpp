@@ -1,7 +1,10 @@
 #include "data/pickle_write.h"
 
+#include <bit>
 #include <utility>
 
+#include "data/npy.h"
+#include "data/safetensors_header.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -21,8 +24,7 @@ PickleWriter& PickleWriter::text(std::string_view utf8) {
 PickleWriter& PickleWriter::bytes(std::span<const std::byte> bytes) {
   GLIA_CHECK(protocol_ >= 4, "pickle: protocol {} has no bytes of any length", protocol_);
   op('\x8e').number(bytes.size(), 8);
-  out_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  return *this;
+  return raw(bytes);
 }
 
 PickleWriter& PickleWriter::integer(int64_t value) {
@@ -34,6 +36,13 @@ PickleWriter& PickleWriter::integer(int64_t value) {
     op('\x8a').number(8, 1);
     number(static_cast<uint64_t>(value), 8);
   }
+  return *this;
+}
+
+PickleWriter& PickleWriter::real(double value) {
+  op('G');
+  const auto bits = std::bit_cast<uint64_t>(value);
+  for (int shift = 56; shift >= 0; shift -= 8) out_ += static_cast<char>(bits >> shift);  // the one big-endian thing
   return *this;
 }
 
@@ -55,6 +64,43 @@ PickleWriter& PickleWriter::tuple_of(const std::vector<int64_t>& values) {
   begin();
   for (const int64_t v : values) integer(v);
   return end_tuple();
+}
+
+// _reconstruct(ndarray, (0,), b"b"), and of its state (version, shape, dtype, is_fortran, data) all but the data.
+void PickleWriter::numpy_array_head(const std::vector<int64_t>& shape, std::string_view type, int flags) {
+  const std::byte b{'b'};
+  global("numpy.core.multiarray", "_reconstruct").global("numpy", "ndarray").integer(0).tuple(1).bytes({&b, 1}).tuple(3).reduce();
+  begin().integer(1).tuple_of(shape);
+  global("numpy", "dtype").text(type).boolean(false).boolean(true).tuple(3).reduce();
+  const bool ordered = !type.ends_with('1') && type != "O8";
+  begin().integer(3).text(ordered ? "<" : "|").none().none().none().integer(-1).integer(-1).integer(flags).end_tuple().build();
+  boolean(false);
+}
+
+PickleWriter& PickleWriter::begin_numpy_array(std::string_view type, const std::vector<int64_t>& shape) {
+  const char kind = type == "BOOL" ? 'b' : static_cast<char>(type[0] - 'A' + 'a');
+  const size_t size = stored_bytes_of(type);
+  numpy_array_head(shape, kind + std::to_string(size), 0);
+  uint64_t total = size;
+  for (const int64_t side : shape) total *= static_cast<uint64_t>(side);
+  op('\x8e').number(total, 8);
+  return *this;
+}
+
+PickleWriter& PickleWriter::raw(std::span<const std::byte> little_endian) {
+  out_.append(reinterpret_cast<const char*>(little_endian.data()), little_endian.size());
+  return *this;
+}
+
+void write_numpy_object(const std::function<void(PickleWriter&)>& content, const std::function<void(std::string)>& sink) {
+  constexpr int holds_objects = 63;  // NumPy's flags of such a dtype
+  sink(npy_object_header());
+  PickleWriter p(4);
+  p.numpy_array_head({}, "O8", holds_objects);
+  p.list().begin();
+  content(p);
+  p.append_items().end_tuple().build();
+  sink(p.finish());
 }
 
 std::string PickleWriter::take() { return std::exchange(out_, {}); }

@@ -95,8 +95,8 @@ void read_zip(std::span<const std::byte> bytes, Weights& weights) {
   read_npz(zip, weights);
 }
 
-void read_pickle(std::span<const std::byte> bytes, Weights& weights) {
-  const auto pickle = std::make_shared<const Pickle>(bytes, weights.source);
+void read_pickle(std::span<const std::byte> bytes, size_t begin, Weights& weights) {
+  const auto pickle = std::make_shared<const Pickle>(bytes, weights.source, begin);
   if (is_torch_legacy(*pickle)) return read_torch_legacy(bytes, *pickle, weights);
   if (pickle->end() != bytes.size())
     throw DataError("{}: {} bytes after the end of the pickle", weights.source, bytes.size() - pickle->end());
@@ -155,7 +155,11 @@ Weights parse_weights(std::span<const std::byte> bytes, const std::string& sourc
   weights.mapped = mapped;
   if (text.empty()) throw DataError("{}: the file is empty", source);
   if (text.starts_with("\x93NUMPY")) {
-    weights.tensors.push_back(parse_npy(bytes, source));
+    if (const auto object = npy_object(bytes, source)) {
+      read_pickle(bytes, *object, weights);
+    } else {
+      weights.tensors.push_back(parse_npy(bytes, source));
+    }
     weights.format = "NumPy (npy)";
   } else if (text.starts_with("PK\3\4") || text.starts_with("PK\5\6")) {
     read_zip(bytes, weights);
@@ -166,7 +170,7 @@ Weights parse_weights(std::span<const std::byte> bytes, const std::string& sourc
   } else if (text.size() > 262 && text.substr(257, 5) == "ustar") {
     throw DataError("{}: PyTorch's oldest format (a tar archive) is not read; load and save it again with PyTorch", source);
   } else if (begins_pickle(bytes)) {
-    read_pickle(bytes, weights);
+    read_pickle(bytes, 0, weights);
   } else if (source.ends_with(".safetensors")) {
     read_safetensors(bytes, weights);  // which says what is wrong
   } else {

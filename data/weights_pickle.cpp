@@ -60,7 +60,7 @@ class Flattener {
         return;
       case NodeKind::dict: return walk_dict(node, prefix, depth);
       case NodeKind::persistent: fail(fmt::format("\"{}\" is a bare storage, not a tensor", name));
-      case NodeKind::call: return leaf(value, name);
+      case NodeKind::call: return leaf(value, name, depth);
     }
   }
 
@@ -97,7 +97,7 @@ class Flattener {
     }
   }
 
-  void leaf(const PickleValue& value, const std::string& name) {
+  void leaf(const PickleValue& value, const std::string& name, size_t depth) {
     const PickleNode& node = pickle_.node(value);
     switch (node.global) {
       case PickleGlobal::rebuild_parameter:
@@ -105,7 +105,7 @@ class Flattener {
           fail(fmt::format("parameter \"{}\" holds no tensor", name));
         return torch_tensor(pickle_.node(node.items[0]), name);
       case PickleGlobal::rebuild_tensor: return torch_tensor(node, name);
-      case PickleGlobal::reconstruct: return numpy_array(node, name);
+      case PickleGlobal::reconstruct: return numpy_array(node, name, depth);
       case PickleGlobal::from_buffer: return numpy_buffer(node, name);
       case PickleGlobal::numpy_scalar: return numpy_scalar(node, name);
       default: fail(fmt::format("\"{}\" is neither a tensor, a number nor a text", name));
@@ -203,14 +203,21 @@ class Flattener {
     keep_tensor(std::move(t), name);
   }
 
+  // What np.save makes of a Python object is an array without sides of that object; null for other arrays.
+  const PickleValue* only_object(const std::vector<int64_t>& shape, const PickleValue& data) const {
+    const bool one = shape.empty() && pickle_.is(data, NodeKind::list) && pickle_.node(data).items.size() == 1;
+    return one ? &pickle_.node(data).items[0] : nullptr;
+  }
+
   // _reconstruct(...) with the state (version, shape, dtype, is_fortran, data).
-  void numpy_array(const PickleNode& call, const std::string& name) {
+  void numpy_array(const PickleNode& call, const std::string& name, size_t depth) {
     const bool has_state = pickle_.is(call.state, NodeKind::tuple) && pickle_.node(call.state).items.size() == 5;
     if (!has_state || call.items.empty() || global_of(call.items[0]) != PickleGlobal::ndarray)
       fail(fmt::format("array \"{}\": want numpy.ndarray with its state of five", name));
     const auto& state = pickle_.node(call.state).items;
     StoredTensor t;
     t.shape = sides(state[1], name);
+    if (const PickleValue* object = only_object(t.shape, state[4])) return walk(*object, name, depth + 1);
     set_type(state[2], t, name);
     if (!state[3].is_number()) fail(fmt::format("array \"{}\": its order is neither True nor False", name));
     numpy_tensor(std::move(t), state[3].integer != 0, state[4], name);

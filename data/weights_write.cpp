@@ -59,23 +59,6 @@ void write_stored_safetensors(const std::filesystem::path& path, const Weights& 
 }
 
 // numpy.core.multiarray is the name that both NumPy 1 and 2 understand.
-void add_array(PickleWriter& p, const StoredTensor& t, const std::string& source) {
-  const size_t size = stored_bytes_of(t.dtype);
-  const char kind = t.dtype == "BOOL" ? 'b' : static_cast<char>(t.dtype[0] - 'A' + 'a');
-  const std::byte b{'b'};
-  p.global("numpy.core.multiarray", "_reconstruct")
-      .global("numpy", "ndarray")
-      .integer(0)
-      .tuple(1)
-      .bytes({&b, 1})
-      .tuple(3)
-      .reduce();
-  p.begin().integer(1).tuple_of(t.shape);
-  p.global("numpy", "dtype").text(kind + std::to_string(size)).boolean(false).boolean(true).tuple(3).reduce();
-  p.begin().integer(3).text(size == 1 ? "|" : "<").none().none().none().integer(-1).integer(-1).integer(0).end_tuple().build();
-  p.boolean(false).bytes(t.bytes(source).view).end_tuple().build();
-}
-
 void write_pickle(const std::filesystem::path& path, const Weights& weights) {
   PickleWriter p(4);
   p.dict().begin().text("model").dict().begin();
@@ -84,7 +67,7 @@ void write_pickle(const std::filesystem::path& path, const Weights& weights) {
     std::vector<Tensor> keep;
     const StoredTensor array = as_numpy(t, weights.source, keep);
     p.text(t.name);
-    add_array(p, array, weights.source);
+    p.numpy_array(array.dtype, array.shape, array.bytes(weights.source).view);
     file.write(p.take());
   }
   p.set_items().text("__author__").text("Glia").set_items();

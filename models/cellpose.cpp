@@ -74,18 +74,18 @@ int64_t checked(const char* key, int64_t value, int64_t high) {
 
 }  // namespace
 
-CellposeNet::CellposeNet(const CellposeOptions& o) : last_(checked("cellpose.base_channels", o.base_channels, 1024), 3, 1) {
+CellposeNet::CellposeNet(const CellposeOptions& o)
+    : style_size_(checked("cellpose.base_channels", o.base_channels, 1024) << (levels - 1)), last_(o.base_channels, 3, 1) {
   checked("network channels", o.in_channels, 64);
   add_buffer("diam_mean", diam_mean_, Tensor::full({1}, 30));
   add_buffer("diam_labels", diam_labels_, Tensor::full({1}, 0));
   const auto width = [&](int level) { return o.base_channels << level; };
-  const int64_t style = width(levels - 1);
   for (int n = 0; n < levels; ++n) {
     down_.emplace_back(n == 0 ? o.in_channels : width(n - 1), width(n));
     add(fmt::format("downsample.down.res_down_{}", n), down_.back());
   }
   for (int n = 0; n < levels; ++n) {
-    up_.emplace_back(n + 1 < levels ? width(n + 1) : style, width(n), style);
+    up_.emplace_back(n + 1 < levels ? width(n + 1) : style_size_, width(n), style_size_);
     add(fmt::format("upsample.up.res_up_{}", n), up_.back());
   }
   add("output", last_);

@@ -75,6 +75,8 @@ class CellposeNet : public Module {
 
   static constexpr int64_t divisor = 8;
 
+  int64_t style_size() const { return style_size_; }
+
   // Diameters in pixels: what the network sees cells at, and the mean of the images it was trained on (0: not known). Files of
   // Cellpose carry them.
   double diam_mean() const { return diam_mean_.item(); }
@@ -82,6 +84,7 @@ class CellposeNet : public Module {
   void set_diameters(double mean, double labels);
 
  private:
+  int64_t style_size_;
   Tensor diam_mean_, diam_labels_;
   std::deque<detail::CellposeDown> down_;
   std::deque<detail::CellposeUp> up_;

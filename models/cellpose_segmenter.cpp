@@ -2,17 +2,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "autograd/operators.h"
 #include "data/image_resize.h"
 #include "data/rle.h"
 #include "kernels/labels.h"
+#include "models/cellpose_size.h"
 
 namespace glia {
 namespace {
 
 constexpr int64_t network_channels = 2;
-constexpr double least_diameter = 5;  // as Cellpose
+constexpr double least_diameter = 5;       // as Cellpose
+constexpr int64_t estimation_steps = 200;  // as Cellpose
 
 std::vector<int64_t> areas_of(const Tensor& labels) {
   std::vector<int64_t> areas;
@@ -45,6 +48,15 @@ class CellposeSegmenter final : public Segmenter {
 
   Module& module() override { return net_; }
 
+  void load(const StateDict& state, std::string_view source) override {
+    StateDict weights = state;
+    std::erase_if(weights, [](const auto& entry) { return is_cellpose_size(entry.first); });
+    net_.load_state_dict(weights, source);
+    size_model_ = cellpose_size_of(state, net_.style_size(), source);
+    if (options_.estimate_diameter && !size_model_)
+      throw DataError("{}: cellpose.diameter = \"auto\", but there is no size model in it; make one: glia size-model", source);
+  }
+
   void study(const Dataset& training) override {
     double sum = 0;
     int64_t count = 0;
@@ -70,7 +82,7 @@ class CellposeSegmenter final : public Segmenter {
   Augmenter augmenter() const override {
     const double diam_mean = net_.diam_mean();
     return [options = options_.augment, diam_mean](Example& example, uint64_t seed, int64_t epoch, int64_t index) {
-      const double diameter = std::max(least_diameter, cellpose_diameter(areas_of(example.labels)));
+      const double diameter = std::max(least_diameter, cellpose_training_diameter(example.labels));
       const CellposeAugmentation a = draw_cellpose_augmentation(options, example.image.dim(0), example.image.dim(1),
                                                                 diam_mean / diameter, seed, epoch, index);
       example.image = augment_cellpose_image(example.image, a);
@@ -98,7 +110,7 @@ class CellposeSegmenter final : public Segmenter {
 
   NamedValues validate(const Example& example, Prediction& prediction) override {
     const Tensor x = prepared(example.image);
-    const Tensor maps = cellpose_maps_resampled(x, rescale(x), options_.tiling, network());
+    const Tensor maps = cellpose_maps_resampled(x, net_.diam_mean() / diameter(x), options_.tiling, network());
     const Shape whole{1, maps.dim(0), maps.dim(1), 3};
     const Tensor target = 5.0 * cellpose_flow_targets(example.labels), cell = cell_mask(example.labels);
     const auto [flow_loss, cell_loss] = cellpose_losses(maps.reshape(whole), target.reshape({1, maps.dim(0), maps.dim(1), 2}),
@@ -119,10 +131,14 @@ class CellposeSegmenter final : public Segmenter {
 
   Prediction predict(const Tensor& image) override {
     Tensor x = prepared(image);
-    const Tensor maps = cellpose_maps_resampled(x, rescale(x), options_.tiling, network());
-    const Tensor flows = options_.resample ? maps : cellpose_maps(x, rescale(x), options_.tiling, network());
+    const double cells = diameter(x), rescale = net_.diam_mean() / cells;
+    const Tensor maps = cellpose_maps_resampled(x, rescale, options_.tiling, network());
+    const Tensor flows = options_.resample ? maps : cellpose_maps(x, rescale, options_.tiling, network());
     x = {};  // an image of 10^8 pixels wants its memory
-    return to_prediction(maps, flows);
+    Prediction prediction = to_prediction(maps, flows);
+    prediction.maps = maps;
+    prediction.diameter = cells;
+    return prediction;
   }
 
  private:
@@ -134,14 +150,39 @@ class CellposeSegmenter final : public Segmenter {
     return [this](const Tensor& tiles) { return net_(tiles.to(net_.device())).maps.to(Device{}); };
   }
 
-  // By what an image is scaled so that its cells have the network's diameter.
-  double rescale(const Tensor& x) const {
+  // What the cells of an image x are taken to measure, in pixels.
+  double diameter(const Tensor& x) {
     const int64_t longest = std::max(x.dim(0), x.dim(1));
     if (options_.diameter > double(longest))
       throw UsageError("cellpose.diameter = {}: larger than the image, {}x{}", options_.diameter, x.dim(0), x.dim(1));
-    const double mean = net_.diam_mean(), trained = net_.diam_labels();
-    const double diameter = options_.diameter > 0 ? options_.diameter : trained > 0 ? trained : mean;
-    return mean / diameter;
+    if (options_.estimate_diameter) return estimated_diameter(x);
+    const double trained = net_.diam_labels();
+    return options_.diameter > 0 ? options_.diameter : trained > 0 ? trained : net_.diam_mean();
+  }
+
+  // By the style of the whole image at its own size, then the median of the cells that are found with that, by Cellpose's own settings
+  // (models.SizeModel.eval); what is estimated is no larger than the image.
+  double estimated_diameter(const Tensor& x) {
+    GLIA_CHECK(size_model_, "cellpose: a diameter to be estimated without a size model");
+    std::vector<double> style(static_cast<size_t>(net_.style_size()), 0.0);
+    const auto network_of_styles = [&](const Tensor& tiles) {
+      const CellposeOutput out = net_(tiles.to(net_.device()));
+      const Tensor styles = out.style.to(Device{});
+      for (int64_t i = 0; i < styles.size(); ++i) style[static_cast<size_t>(i) % style.size()] += double(styles.data<float>()[i]);
+      return out.maps.to(Device{});
+    };
+    cellpose_run(x, 1, options_.tiling, network_of_styles, [](int64_t, const Tensor&) {});
+    double squares = 1e-24;
+    for (const double s : style) squares += s * s;
+    for (double& s : style) s /= std::sqrt(squares);
+    const double longest = double(std::max(x.dim(0), x.dim(1)));
+    const double by_style = std::min(size_model_->diameter(style), std::max(longest, least_diameter));
+
+    const CellposeDynamics how{.steps = estimation_steps, .interpolate = false, .min_size = 0, .device = net_.device()};
+    const Tensor found = cellpose_masks(cellpose_maps(x, net_.diam_mean() / by_style, options_.tiling, network()), how);
+    const Tensor cells = cellpose_tidy(resize_labels(found, x.dim(0), x.dim(1)), CellposeDynamics{}.min_size);
+    const double by_cells = cellpose_diameter(areas_of(cells));
+    return by_cells > 0 ? std::min(by_cells, longest) : net_.diam_mean();
   }
 
   // maps: at the image's size; flows: those to follow, at its or the network's size.
@@ -177,6 +218,7 @@ class CellposeSegmenter final : public Segmenter {
 
   CellposeSegmenterOptions options_;
   CellposeNet net_;
+  std::optional<CellposeSizeModel> size_model_;
 };
 
 }  // namespace
@@ -203,6 +245,11 @@ Tensor cellpose_channels(const Tensor& image, int64_t channel, int64_t nucleus_c
     if (!gray && nucleus_channel > 0) to[1] = from[nucleus_channel - 1];
   }
   return result;
+}
+
+double cellpose_training_diameter(const Tensor& labels) {
+  const std::vector<int64_t> areas = areas_of(labels);
+  return areas.empty() ? 0 : std::max(least_diameter, cellpose_diameter(areas));
 }
 
 std::unique_ptr<Segmenter> make_cellpose_segmenter(const CellposeSegmenterOptions& options) {

@@ -19,6 +19,8 @@ struct CellposeSegmenterOptions {
   CellposeNormalization normalization;
   double diam_mean = 30;  // of cells in front of the network, in pixels; weights that are loaded bring their own
   double diameter = 0;    // of cells in images to predict; 0: what the network's file says of its training
+  bool estimate_diameter =
+      false;  // of each image to predict, by the size model that stands beside the weights (load), then by its cells
   CellposeAugmentOptions augment;
   CellposeTiling tiling;
   bool resample = true;
@@ -28,6 +30,9 @@ struct CellposeSegmenterOptions {
 
 // Batches are images (N, h, w, 2), flows times 5 (N, h, w, 2), cell or not (N, h, w, 1). Losses are named flow and cell.
 std::unique_ptr<Segmenter> make_cellpose_segmenter(const CellposeSegmenterOptions& options);
+
+// The median diameter of the cells of a label map in pixels, as training takes it: at least 5. 0 without cells.
+double cellpose_training_diameter(const Tensor& labels);
 
 // The network's two channels of an image (H, W, C) of any type -> (H, W, 2) float32, not normalised; without nuclei the second is
 // 0. DataError where the image lacks a channel.

@@ -27,6 +27,9 @@ struct Prediction {
   Tensor
       foreground;  // (H, W) float32: probability that a pixel belongs to any cell, at the image's size; absent where a system has none
   std::vector<Instance> instances;  // at the image's size; they do not overlap unless the system's outputs do
+  // Of Cellpose alone, for its _seg.npy:
+  Tensor maps;          // (H, W, 3): what the network said, at the image's size
+  double diameter = 0;  // that cells were taken to have, in pixels
 };
 
 struct OnnxExport {
@@ -39,6 +42,8 @@ class Segmenter {
   virtual ~Segmenter() = default;
 
   virtual Module& module() = 0;
+  // Takes a checkpoint's weights, and what the system keeps beside them. DataError as Module::load_state_dict.
+  virtual void load(const StateDict& state, std::string_view source) { module().load_state_dict(state, source); }
 
   // Whether examples carry instances, whose masks are whole where they overlap (read_detection_example), rather than label maps.
   virtual bool takes_instances() const { return false; }

@@ -5,16 +5,19 @@
 #include <numeric>
 
 #include "autograd/operators.h"
+#include "data/atomic_file.h"
 #include "data/cellpose_augment.h"
-#include "data/cellpose_seg.h"
 #include "kernels/flow.h"
 #include "models/cellpose.h"
 #include "models/cellpose_dynamics.h"
 #include "models/cellpose_image.h"
+#include "models/cellpose_seg.h"
+#include "models/cellpose_size.h"
 #include "models/image_input.h"
 #include "nn/optimizer.h"
 #include "tests/formula_weights.h"
 #include "tests/parity.h"
+#include "tests/paths.h"
 #include "train/metrics.h"
 
 namespace glia::tests {
@@ -119,6 +122,37 @@ PARITY_MODEL(cellpose_run_net) {
   const double length = std::sqrt(std::inner_product(style.begin(), style.end(), style.begin(), 0.0));
   for (double& s : style) s /= length;
   c.check("style", Tensor::from<double>({256}, style));
+}
+
+// Styles from a formula, and what Cellpose's train_size makes of them; its file is fixtures/cellpose_size.npy.
+PARITY_MODEL(cellpose_size) {
+  const auto styles_of = [&](const Tensor& styles) {
+    std::vector<std::vector<double>> rows;
+    for (int64_t i = 0; i < styles.dim(0); ++i)
+      rows.emplace_back(styles.data<float>() + i * styles.dim(1), styles.data<float>() + (i + 1) * styles.dim(1));
+    return rows;
+  };
+  const int64_t count = c.integer("count", 0);
+  const Tensor diameters = c.input("diameters").cast(DType::float64), asked = c.input("asked");
+  const CellposeSizeSamples samples{
+      .styles = styles_of(formula_weights("styles", {count, 256}, c.number("scale", 0), c.number("offset", 0), 1)),
+      .diameters = {diameters.data<double>(), diameters.data<double>() + count}};
+  const auto check = [&](const CellposeSizeModel& model) {
+    c.check("A", model.A);
+    c.check("smean", model.smean);
+    c.check("ymean", Tensor::full({1}, model.ymean, DType::float64));
+    std::vector<double> estimated;
+    for (const std::vector<double>& style : styles_of(asked)) estimated.push_back(model.diameter(style));
+    c.check("estimated", Tensor::from<double>({asked.dim(0)}, estimated));
+    CHECK(model.diam_mean == c.number("diam_mean", 0));
+  };
+  const CellposeSizeModel fitted = fit_cellpose_size(samples, c.number("diam_mean", 0));
+  check(fitted);
+  check(read_cellpose_size(fixtures_folder() / "cellpose_size.npy", 256));
+  const TemporaryFolder folder;
+  write_file(folder / "own.npy", encode_cellpose_size(fitted));
+  check(read_cellpose_size(folder / "own.npy", 256));
+  check(*cellpose_size_of(cellpose_size_state(fitted), 256, "state"));
 }
 
 // ---- images -------------------------------------------------------------------------------------------------------------

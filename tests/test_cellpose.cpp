@@ -7,12 +7,16 @@
 #include <set>
 
 #include "autograd/tape.h"
-#include "data/cellpose_seg.h"
+#include "data/npy.h"
 #include "data/rle.h"
+#include "data/weights.h"
+#include "models/cellpose_seg.h"
 #include "models/cellpose_segmenter.h"
+#include "models/cellpose_size.h"
 #include "tensor/error.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
+#include "tests/paths.h"
 #include "tests/same_bits.h"
 #include "train/trainer.h"
 
@@ -337,19 +341,101 @@ TEST_CASE("a whole image through the network is the same with any number of thre
   set_num_threads(before);
 }
 
-TEST_CASE("_seg.npy begins as NumPy's files do and holds the masks") {
-  const Tensor labels = ellipses(12, 10, {{5, 5, 3, 3}});
-  const std::string file = encode_cellpose_seg({.labels = labels, .channels = {2, 3}, .image = "a.png", .diameter = 17});
-  CHECK(file.substr(1, 5) == "NUMPY");
-  CHECK(file.find("'descr': '|O'") != std::string::npos);
-  std::string masks;
-  for (const int32_t v : labels.values<int32_t>()) masks += {static_cast<char>(v), '\0'};
-  CHECK(file.find(masks) != std::string::npos);
-  CHECK(file.find("chan_choose") != std::string::npos);
-  CHECK(file.back() == '.');
+TEST_CASE("_seg.npy is a dict of the masks, their outlines and colours, the flows and what they were made with") {
+  const Tensor labels = ellipses(12, 10, {{5, 5, 3, 3}}), maps = perfect_maps(labels);
+  const std::string file =
+      encode_cellpose_seg({.labels = labels, .maps = maps, .channels = {2, 3}, .image = "a.png", .diameter = 17});
+  const Weights read = parse_weights(std::as_bytes(std::span(file)), "a_seg.npy");
+  const auto tensor = [&](const char* name) {
+    const StoredTensor* found = read.find(name);
+    REQUIRE(found);
+    return read.load(*found);
+  };
+  const Tensor masks = tensor("masks"), flows = tensor("flows/4"), logits = tensor("flows/1");
+  CHECK(masks.shape() == labels.shape());
+  CHECK(flows.shape() == Shape{3, 12, 10});
+  for (int64_t i = 0; i < labels.size(); ++i) {
+    CHECK(masks.data<int32_t>()[i] == labels.data<int32_t>()[i]);
+    for (int64_t k = 0; k < 3; ++k) CHECK(flows.data<float>()[k * 120 + i] == maps.data<float>()[3 * i + k]);
+    CHECK(logits.data<uint8_t>()[i] == (labels.data<int32_t>()[i] ? 255 : 0));
+  }
+  CHECK(tensor("flows/0").shape() == Shape{1, 12, 10, 3});
+  CHECK(tensor("flows/2").shape() == Shape{1, 12, 10, 3});
+  CHECK(tensor("outlines").data<int32_t>()[2 * 10 + 5] == 1);
+  CHECK(tensor("colors").shape() == Shape{1, 3});
+  CHECK(tensor("ismanual").size() == 1);
+  for (const char* name : {"diameter", "est_diam"}) CHECK(read.scalars.at(name) == Scalar(17.0));
+  CHECK(read.scalars.at("chan_choose/1") == Scalar(int64_t{3}));
+  CHECK(read.scalars.at("filename") == Scalar(std::string("a.png")));
+  // Arrows in a colour for each direction: up is cyan, as Cellpose draws it.
+  const Tensor up = Tensor::from<float>({1, 2, 3}, std::vector<float>{-5, 0, 0, 0, 0, 0}), drawn = cellpose_flow_picture(up);
+  CHECK(drawn.data<uint8_t>()[0] == 255);
+  CHECK(drawn.data<uint8_t>()[1] == 63);
+  CHECK(drawn.data<uint8_t>()[3] == 0);
   const Tensor outlines = cellpose_outlines(labels);
   CHECK(outlines.data<uint8_t>()[5 * 10 + 5] == 0);
   CHECK(outlines.data<uint8_t>()[2 * 10 + 5] == 1);
+}
+
+TEST_CASE("the size model: windows of images, and what it says to bad input") {
+  const NoGrad no_grad;
+  CellposeNet net({.base_channels = 4});
+  net.initialize(1);
+  net.eval();
+  const Tensor image = cellpose_normalized(cellpose_channels(cells(0).image, 0, 0), {});
+  const CellposeSizeWindows windows{.epochs = 3, .side = 64, .batch_size = 2};
+  CellposeSizeSamples samples, again;
+  for (int64_t i = 0; i < 3; ++i) add_cellpose_size_samples(net, image, 18 + double(i), i, windows, samples);
+  CHECK(samples.styles.size() == 9);
+  for (size_t i = 0; i < 9; ++i) {
+    CHECK(samples.styles[i].size() == 32);
+    const double scale = samples.diameters[i] / double(18 + i / 3);
+    CHECK(scale >= 0.5);
+    CHECK(scale <= 1.5);
+  }
+  CHECK(samples.diameters[0] != samples.diameters[1]);
+  add_cellpose_size_samples(net, image, 18, 0, {.epochs = 3, .side = 64, .batch_size = 3}, again);
+  for (size_t i = 0; i < 96; ++i)  // however many go through at once
+    CHECK(samples.styles[i / 32][i % 32] == doctest::Approx(again.styles[i / 32][i % 32]).epsilon(1e-4));
+
+  const CellposeSizeModel model = fit_cellpose_size(samples, 12);
+  CHECK(cellpose_size_correlation(model, samples) > 0.3);
+  CHECK_THROWS_AS(fit_cellpose_size({}, 12), DataError);
+  StateDict state = cellpose_size_state(model);
+  CHECK(!cellpose_size_of({}, 32, "file"));
+  CHECK_THROWS_WITH_AS(cellpose_size_of(state, 64, "file"), doctest::Contains("another cellpose.base_channels"), DataError);
+  state["size_model.ymean"] = Tensor::full({1}, std::nan(""), DType::float64);
+  CHECK_THROWS_WITH_AS(cellpose_size_of(state, 32, "file"), doctest::Contains("not finite"), DataError);
+  state.erase("size_model.ymean");
+  CHECK_THROWS_WITH_AS(cellpose_size_of(state, 32, "file"), doctest::Contains("without size_model.ymean"), DataError);
+  const tests::TemporaryFolder folder;
+  write_npy(folder / "numbers.npy", Tensor::zeros({3}));
+  CHECK_THROWS_WITH_AS(read_cellpose_size(folder / "numbers.npy", 32), doctest::Contains("no \"A\" in it"), DataError);
+}
+
+TEST_CASE("the diameter of an image by the size model, then by the cells that are found with it") {
+  const NoGrad no_grad;
+  CellposeSegmenterOptions options = tiny();
+  options.estimate_diameter = true;
+  const auto segmenter = make_cellpose_segmenter(options);
+  segmenter->module().initialize(1);
+  segmenter->module().eval();
+  StateDict state = segmenter->module().state_dict();
+  CHECK_THROWS_WITH_AS(segmenter->load(state, "file"), doctest::Contains("no size model in it"), DataError);
+  // A network that finds nothing: what the style says counts for the first pass only, the network's own diameter is left.
+  for (auto& [name, t] : cellpose_size_state({.A = Tensor::zeros({32}, DType::float64),
+                         .smean = Tensor::zeros({32}, DType::float64),
+                         .diam_mean = 12,
+                         .ymean = std::log(2.0)}))
+    state[name] = t;
+  state["output.2.weight"].fill(0);
+  state["output.2.bias"].fill(-1);
+  segmenter->load(state, "file");
+  CHECK(segmenter->predict(cells(0).image).diameter == 12);
+  // One that calls every pixel a cell, with arrows to nowhere: single pixels gather nowhere either.
+  state["output.2.bias"].fill(0.5);
+  segmenter->load(state, "file");
+  CHECK(segmenter->predict(cells(0).image).diameter > 0);
 }
 
 TEST_SUITE_END();

@@ -82,6 +82,9 @@ TEST_CASE("config: a value of the wrong type or out of range is refused by every
     } else if (std::holds_alternative<Every*>(slot)) {
       CHECK(contains(error_of(head + "0\n"), "want \"epoch\" or a number of steps"));
       CHECK(contains(error_of(head + "\"day\"\n"), "want \"epoch\""));
+    } else if (std::holds_alternative<CellDiameter*>(slot)) {
+      CHECK(contains(error_of(head + "-1\n"), "want \"auto\" or a number from 0"));
+      CHECK(contains(error_of(head + "\"large\"\n"), "want \"auto\""));
     } else if (std::holds_alternative<ImageSize*>(slot)) {
       CHECK(contains(error_of(head + "[1, 2, 3]\n"), "want N or [H, W]"));
       CHECK(contains(error_of(head + "-16\n"), "want N or [H, W]"));

@@ -57,6 +57,7 @@ std::string wanted(const ConfigKey& key, const ConfigSlot& slot) {
     }
     std::string operator()(ImageSize*) const { return "N or [H, W], integers" + range_text(key); }
     std::string operator()(Every*) const { return "\"epoch\" or a number of steps" + range_text(key); }
+    std::string operator()(CellDiameter*) const { return "\"auto\" or a number" + range_text(key); }
     std::string operator()(std::vector<double>*) const { return "a list of numbers" + range_text(key); }
     std::string operator()(std::vector<std::string>*) const { return "a list of texts"; }
     std::string operator()(NumberMap*) const { return "{name = number, ...} with numbers" + range_text(key); }
@@ -138,6 +139,13 @@ struct Assign {
     to->steps = 0;
     return *s == "epoch";
   }
+  bool operator()(CellDiameter* to) const {
+    const auto* s = std::get_if<std::string>(&from.value);
+    to->automatic = s != nullptr;
+    if (!s) return number_in_range(from, to->pixels);
+    to->pixels = 0;
+    return *s == "auto";
+  }
   bool operator()(std::vector<double>* to) const {
     const auto* list = std::get_if<TomlList>(&from.value);
     if (!list) return false;
@@ -194,6 +202,7 @@ std::string value_text(const ConfigSlot& slot) {
     std::string operator()(const std::string* s) const { return toml_quoted(*s); }
     std::string operator()(const ImageSize* s) const { return fmt::format("[{}, {}]", s->height, s->width); }
     std::string operator()(const Every* e) const { return e->steps ? fmt::format("{}", e->steps) : "\"epoch\""; }
+    std::string operator()(const CellDiameter* d) const { return d->automatic ? "\"auto\"" : toml_number(d->pixels); }
     std::string operator()(const std::vector<double>* v) const {
       std::vector<std::string> items;
       for (const double d : *v) items.push_back(toml_number(d));

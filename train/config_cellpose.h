@@ -8,6 +8,12 @@
 
 namespace glia {
 
+struct CellDiameter {  // written as a number of pixels, or "auto"
+  double pixels = 0;   // 0: that of the training images
+  bool automatic = false;
+  bool operator==(const CellDiameter&) const = default;
+};
+
 struct CellposeConfig {
   int64_t base_channels = 32;
   int64_t chan = 0;
@@ -17,7 +23,7 @@ struct CellposeConfig {
   int64_t tile_norm = 0;
   bool invert = false;
   double diam_mean = 30;
-  double diameter = 0;
+  CellDiameter diameter{};
   ImageSize crop{224, 224};
   double scale_range = 0.5;
   int64_t min_train_masks = 5;

@@ -11,7 +11,7 @@
 namespace glia {
 
 // A pointer to the member of a Config that a key stands for. Its type is the key's type.
-using ConfigSlot = std::variant<bool*, int64_t*, double*, std::string*, ImageSize*, Every*, std::vector<double>*,
+using ConfigSlot = std::variant<bool*, int64_t*, double*, std::string*, ImageSize*, Every*, CellDiameter*, std::vector<double>*,
                                 std::vector<std::string>*, NumberMap*>;
 
 struct ConfigKey {

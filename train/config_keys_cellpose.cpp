@@ -26,7 +26,9 @@ void add_cellpose_keys(std::vector<ConfigKey>& keys) {
        row("cellpose.diam_mean", s, &C::diam_mean, between(5, 1000),
            "diameter of cells in pixels as the network sees them (Cellpose: 30, nuclei 17); init.weights bring their own"),
        free(row("cellpose.diameter", s, &C::diameter, between(0, 1e5),
-                "prediction: diameter of cells in the image in pixels; 0: the mean of the training images'")),
+                "prediction: diameter of cells in the image in pixels; 0: the mean of the training images'; \"auto\": estimated "
+                "for each "
+                "image by the size model (glia size-model)")),
        row("cellpose.crop", s, &C::crop, between(8, 4096), "training: size of the windows, N or [H, W]; multiples of 8"),
        row("cellpose.scale_range", s, &C::scale_range, between(0, 1.9), "training: cells are scaled by 1 - r/2 to 1 + r/2"),
        row("cellpose.min_train_masks", s, &C::min_train_masks, between(0, big), "training images with fewer cells are left out"),

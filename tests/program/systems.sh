@@ -64,6 +64,18 @@ done
 expect 2 "larger than the image" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out found_none --set cellpose.diameter=500
 expect 0 "" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out found_emulated --device emulated --set cellpose.niter=5 \
   --set cellpose.tile=64 --write labels
+expect 0 "windows of" "$GLIA" size-model arrows/checkpoints/last.safetensors --data cells --epochs 2 --out sized.safetensors
+expect 0 "" "$GLIA" predict sized.safetensors --images cells --out found_sized --set cellpose.diameter=auto --set cellpose.tile=64 --write labels,seg
+expect 0 "est_diam" "$GLIA" inspect "$(ls found_sized/seg/*_seg.npy | head -1)"
+expect 0 "" "$GLIA" size-model sized.safetensors --out size_cells.npy
+expect 0 "" "$GLIA" size-model arrows/checkpoints/last.safetensors --from size_cells.npy --out taken.safetensors
+expect 0 "" "$GLIA" inspect sized.safetensors taken.safetensors
+expect 3 "no size model in it" "$GLIA" size-model arrows/checkpoints/last.safetensors --out p.npy
+expect 3 "no size model in it" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out p --set cellpose.diameter=auto
+expect 2 "want \"auto\" or a number" "$GLIA" predict sized.safetensors --images cells --out p --set cellpose.diameter=large
+expect 2 "a setting of prediction" "$GLIA" train cellpose --data cells --out p --set cellpose.diameter=auto
+expect 2 "only cellpose has a size model" "$GLIA" size-model nested/checkpoints/best.safetensors --data cells --out p.safetensors
+expect 2 "give one of them" "$GLIA" size-model sized.safetensors --data cells --from size_cells.npy --out p.safetensors
 expect 2 "multiples of 8" "$GLIA" train cellpose --data cells --out p --set cellpose.crop=100
 expect 2 "by a rule of its own" "$GLIA" train cellpose --data cells --out p --set augment.hflip=true
 expect 2 "no loss of cellpose" "$GLIA" train cellpose --data cells --out p --set 'loss.terms={bce=1}'
