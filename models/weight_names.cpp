@@ -157,6 +157,12 @@ StateDict to_torchvision(const StateDict& state) {
 }
 
 Weights with_own_names(const Weights& weights) {
+  if (weights.find("W2"))  // by which Cellpose 3 knows them too
+    throw DataError(
+        "{}: a model of Cellpose 4 (Cellpose-SAM), which is another network, a vision transformer; want a model of Cellpose 1 to "
+        "3, such "
+        "as cyto3, nuclei or livecell_cp3",
+        weights.source);
   if (are_of_keras(weights)) return from_keras(weights);
   if (any_begins(weights, "backbone.body.")) {
     const bool v2 = any_begins(weights, "rpn.head.conv.1.");

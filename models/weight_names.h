@@ -21,7 +21,7 @@ Weights from_torchvision(const Weights& weights, TorchvisionModel model);
 StateDict to_torchvision(const StateDict& state);
 
 // Weights with this program's names: torchvision's Mask R-CNN and ResNet (without its classifier) and Keras' layers are renamed,
-// all else is as it was.
+// all else is as it was. DataError for a model of Cellpose 4, whose network is another one.
 Weights with_own_names(const Weights& weights);
 
 }  // namespace glia

@@ -237,6 +237,7 @@ TEST_CASE("names: torchvision's ResNet is a backbone") {
   CHECK(names ==
         std::vector<std::string>{"backbone.bottom_up.res2.0.conv1.weight", "backbone.bottom_up.res5.0.shortcut.norm.bias",
                                  "backbone.bottom_up.stem.conv1.norm.running_mean", "backbone.bottom_up.stem.conv1.weight"});
+  CHECK_THROWS_WITH_AS(with_own_names(with({{"W2", t}, {"encoder.pos_embed", t}})), doctest::Contains("Cellpose-SAM"), DataError);
   const Weights other = with_own_names(with({{"conv1.weight", t}}));
   CHECK(other.find("conv1.weight"));
 }
