@@ -22,6 +22,7 @@ void conv_cases(OpCases& cases) {
   add("1x1 of 1024 channels", {}, {1, 4, 5, 1024}, {3, 1, 1, 1024});
   add("1x1, columns and channels that leave a rest", {}, {1, 5, 13, 83}, {82, 1, 1, 83}, true);
   add("1x1, a full panel and a narrow one", {}, {1, 3, 29, 131}, {65, 1, 1, 131}, true);
+  add("1x1, pixels for several rounds of a weight gradient", {}, {1, 64, 80, 3}, {9, 1, 1, 3}, true);
   add("1x1 on a pixel", {}, {3, 1, 1, 17}, {16, 1, 1, 17}, true);
   add("3x3 same", {.pad = same}, {2, 6, 30, 16}, {32, 3, 3, 16}, true);
   add("3x3 same, wide", {.pad = same}, {1, 5, 41, 7}, {37, 3, 3, 7}, true);

@@ -107,6 +107,14 @@ void gemm_data_gradient(const ConvGeometry& g, const float* dy, const float* w, 
   run(problems);
 }
 
+// Pixels whose neighbours do not matter, as rows of up to 128, which suit the first-level cache: the greatest divisor of their number,
+// or the width if that is a poor one.
+int64_t row_of_pixels(int64_t pixels, int64_t width) {
+  int64_t row = std::min<int64_t>(128, pixels);
+  while (row > 0 && pixels % row != 0) --row;
+  return row >= 32 ? row : width;
+}
+
 void gemm_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw) {
   std::vector<PixelSum> problems;
   for (int64_t group = 0; group < g.groups; ++group) {
@@ -127,7 +135,10 @@ void gemm_weight_gradient(const ConvGeometry& g, const float* x, const float* dy
                  .taps = forward_taps(g),
                  .d = dw + k * filter,
                  .d_row = filter};
-    if (is_pointwise(g)) sum.images = 1, sum.h = sum.p = g.n * g.h;
+    if (is_pointwise(g)) {
+      sum.images = 1, sum.w = sum.q = row_of_pixels(g.n * g.h * g.w, g.w);
+      sum.h = sum.p = g.n * g.h * g.w / std::max<int64_t>(1, sum.q);
+    }
     problems.push_back(std::move(sum));
   }
   run(problems);

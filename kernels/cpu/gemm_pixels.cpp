@@ -1,7 +1,7 @@
 // Sums over pixels of outer products: weight gradients. A task is a range of pixel rows times a range of column panels times a
-// range of row blocks of d. For a few hundred pixels at a time it packs g by row blocks and x by panels, with zeros where a tap
-// leaves the image; then every (row block, tap row, panel) is one long loop with rows x 2 vectors of sums in registers. Ranges of
-// pixels have partial results of their own, added up in order at the end.
+// range of row blocks of d. For a few hundred pixels at a time it packs x by panels, with zeros where a tap leaves the image; g is
+// read where it lies. Then every (row block, tap row, panel) is one long loop with rows x vectors of sums in registers, between which
+// the next pixels are asked for. Ranges of pixels have partial results of their own, added up in order at the end.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemm_pixels.cpp"
 #include <hwy/foreach_target.h>
@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 
 #include "kernels/cpu/gemm.h"
@@ -82,10 +83,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 constexpr int64_t lanes = HWY_LANES(float);
-constexpr int64_t panel_width = 2 * lanes;
-constexpr int max_height = HWY_TARGET <= HWY_AVX3 ? 14 : 6;  // rows of sums: 28 of 32 registers, 12 of 16
+// Rows x vectors of sums: 24 of 32 registers, 12 of 16.
+constexpr int max_vectors = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
+constexpr int max_height = 6;
+constexpr int64_t panel_width = max_vectors * lanes;
 
-// `count` pixels in a row, in packed x and packed g.
+// `count` pixels in a row, in packed x and in g.
 struct Stretch {
   const float* x;
   const float* g;
@@ -96,36 +99,43 @@ template <int MR, int NV>
 HWY_INLINE void add_outer(V (&sum)[MR][NV], const float* x, const float* g) {
   const D d;
   V row[NV];
+#pragma GCC unroll 4
   for (int v = 0; v < NV; ++v) row[v] = hn::Load(d, x + v * lanes);
 #pragma GCC unroll 14
   for (int i = 0; i < MR; ++i) {
     const V a = hn::Set(d, g[i]);
+#pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) sum[i][v] = hn::MulAdd(a, row[v], sum[i][v]);
   }
 }
 
 template <int MR, int NV>
-HWY_NOINLINE void kernel(const Stretch* stretches, int64_t count, float* to, int64_t stride, int64_t valid, bool accumulate) {
+HWY_NOINLINE void kernel(const Stretch* stretches, int64_t count, int64_t k, int64_t g_pixel, float* to, int64_t stride,
+                         int64_t valid, bool accumulate) {
   const D d;
   V sum[MR][NV];
 #pragma GCC unroll 14
   for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) sum[i][v] = hn::Zero(d);
   for (const Stretch* s = stretches; s != stretches + count; ++s) {
     const float* x = s->x;
-    const float* g = s->g;
+    const float* g = s->g + k;
     int64_t rest = s->count;
     for (; rest >= 2; rest -= 2) {  // by two: g++ runs out of registers at four
       add_outer(sum, x, g);
-      add_outer(sum, x + NV * lanes, g + MR);
+      __builtin_prefetch(g + 16 * g_pixel);
+      __builtin_prefetch(g + 17 * g_pixel);
+      add_outer(sum, x + NV * lanes, g + g_pixel);
       x += 2 * NV * lanes;
-      g += 2 * MR;
+      g += 2 * g_pixel;
     }
     if (rest > 0) add_outer(sum, x, g);
   }
   const auto for_each = [&](auto&& f) HWY_ATTR {
 #pragma GCC unroll 14
     for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) f(sum[i][v], to + i * stride + v * lanes, v);
   };
   if (valid == NV * lanes) {
@@ -134,19 +144,23 @@ HWY_NOINLINE void kernel(const Stretch* stretches, int64_t count, float* to, int
     return;
   }
   hn::Mask<D> mask[NV];
+#pragma GCC unroll 4
   for (int v = 0; v < NV; ++v) mask[v] = hn::FirstN(d, static_cast<size_t>(std::clamp<int64_t>(valid - v * lanes, 0, lanes)));
   if (accumulate) for_each([&](V& x, float* at, int v) HWY_ATTR { x = hn::Add(x, hn::MaskedLoad(mask[v], d, at)); });
   for_each([&](V& x, float* at, int v) HWY_ATTR { hn::BlendedStore(x, mask[v], d, at); });
 }
 
-using Kernel = void (*)(const Stretch*, int64_t, float*, int64_t, int64_t, bool);
+using Kernel = void (*)(const Stretch*, int64_t, int64_t, int64_t, float*, int64_t, int64_t, bool);
 
 template <int NV, size_t... I>
 constexpr std::array<Kernel, max_height + 1> kernels_of(std::index_sequence<I...>) {
   return {nullptr, kernel<static_cast<int>(I) + 1, NV>...};
 }
-constexpr std::array<Kernel, max_height + 1> kernels[2] = {kernels_of<1>(std::make_index_sequence<max_height>()),
-                                                           kernels_of<2>(std::make_index_sequence<max_height>())};
+template <size_t... V>
+constexpr std::array<std::array<Kernel, max_height + 1>, max_vectors> all_kernels(std::index_sequence<V...>) {
+  return {kernels_of<static_cast<int>(V) + 1>(std::make_index_sequence<max_height>())...};
+}
+constexpr auto kernels = all_kernels(std::make_index_sequence<max_vectors>());
 
 struct Panel {
   const Strip* strip;
@@ -163,11 +177,13 @@ struct Plan {
 
 Plan plan_of(const PixelSum& s) {
   Plan plan{&s, strips_of(s), {}, 0, 0};
-  for (const Strip& strip : plan.strips)
-    for (int64_t j = 0; j < strip.columns; j += panel_width) {
-      const int64_t columns = std::min(panel_width, strip.columns - j);
-      plan.panels.push_back({&strip, j, columns, columns <= lanes ? lanes : panel_width});
+  for (const Strip& strip : plan.strips) {
+    const int64_t vectors = (strip.columns + lanes - 1) / lanes, count = (vectors + max_vectors - 1) / max_vectors;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t from = i * vectors / count * lanes, width = (i + 1) * vectors / count * lanes - from;
+      plan.panels.push_back({&strip, from, std::min(width, strip.columns - from), width});
     }
+  }
   plan.blocks = (s.rows + max_height - 1) / max_height;
   plan.height = (s.rows + plan.blocks - 1) / plan.blocks;
   plan.blocks = (s.rows + plan.height - 1) / plan.height;
@@ -187,30 +203,6 @@ void pack_x_row(const PixelSum& s, const float* row, const Panel& panel, float* 
     } else {
       for (int64_t j = 0; j < panel.width; ++j) to[j] = at + j >= 0 && at + j < size ? row[at + j] : 0.0f;
     }
-  }
-}
-
-// Rows [begin, end) of row blocks, pixels [first, first + count): block by block, pixel by pixel, `height` numbers.
-void pack_g(const Plan& plan, int64_t block_begin, int64_t block_end, int64_t first, int64_t count, float* to) {
-  const PixelSum& s = *plan.s;
-  for (int64_t b = block_begin; b < block_end; ++b) {
-    const int64_t k = b * plan.height, height = std::min(plan.height, s.rows - k);
-    const float* from = s.g + first * s.g_pixel + k;
-    // Whole vectors run past a pixel's numbers, where the next pixel overwrites them. Near the end of g one by one.
-    int64_t i = 0;
-#if HWY_TARGET != HWY_SCALAR
-    if (s.g_pixel > 0) {
-      const hn::FixedTag<float, 8> d8;
-      const int64_t safe = std::min(count, s.images * s.p * s.q - 1 - first - 16 / s.g_pixel);
-      for (; i < safe; ++i) {
-        hn::StoreU(hn::LoadU(d8, from + i * s.g_pixel), d8, to + i * height);
-        if (height > 8) hn::StoreU(hn::LoadU(d8, from + i * s.g_pixel + 8), d8, to + i * height + 8);
-      }
-    }
-#endif
-    for (; i < count; ++i)
-      for (int64_t j = 0; j < height; ++j) to[i * height + j] = from[i * s.g_pixel + j];
-    to += count * height;
   }
 }
 
@@ -252,15 +244,16 @@ void pack_x(const PixelSum& s, const std::vector<ImagePart>& parts, const Panel&
 }
 
 void stretches_of(const PixelSum& s, const std::vector<ImagePart>& parts, int64_t dh, const float* x, int64_t width,
-                  const float* g, int64_t height, int64_t first_row, std::vector<Stretch>& out) {
+                  std::vector<Stretch>& out) {
   out.clear();
   for (const ImagePart& part : parts) {
     for (int64_t p = part.p0; p < part.p1; ++p) {
       const int64_t h = p * s.stride_h + dh;
       if (h < 0 || h >= s.h) continue;
       const float* from = x + (part.start + h - part.h0) * s.q * width;
-      const float* with = g + (part.n * s.p + p - first_row) * s.q * height;
-      if (!out.empty() && out.back().x + out.back().count * width == from && out.back().g + out.back().count * height == with) {
+      const float* with = s.g + (part.n * s.p + p) * s.q * s.g_pixel;
+      if (!out.empty() && out.back().x + out.back().count * width == from &&
+          out.back().g + out.back().count * s.g_pixel == with) {
         out.back().count += s.q;
       } else {
         out.push_back({from, with, s.q});
@@ -269,32 +262,61 @@ void stretches_of(const PixelSum& s, const std::vector<ImagePart>& parts, int64_
   }
 }
 
-void run_task(const Plan& plan, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end, int64_t block_begin,
-              int64_t block_end, float* d, bool accumulate) {
+// Pixels that the next round reads: `bytes` of each.
+struct Ahead {
+  const float* at = nullptr;
+  int64_t stride = 0, pixels = 0, bytes = 0;
+};
+
+// Asks for part i of n.
+void prefetch(const Ahead& a, int64_t i, int64_t n) {
+  for (int64_t pixel = i * a.pixels / n; pixel < (i + 1) * a.pixels / n; ++pixel)
+    for (int64_t byte = 0; byte < a.bytes; byte += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(a.at + pixel * a.stride) + byte, 0, 3);
+}
+
+Ahead ahead_in_x(const PixelSum& s, const Round& next, const Panel& panel) {
+  if (next.begin == next.end) return {};
+  const int64_t n = next.begin / s.p, h = std::min(next.begin % s.p * s.stride_h, s.h - 1);
+  const int64_t rows = std::min((next.end - next.begin) * s.stride_h, (s.images - n) * s.h - h);
+  return {s.x + (n * s.h + h) * s.w * s.x_pixel + panel.start, s.stride_w * s.x_pixel, rows * s.w / s.stride_w, panel.width * 4};
+}
+
+struct Part {
+  int64_t row_begin, row_end, panel_begin, panel_end, block_begin, block_end;
+};
+
+void run_task(const Plan& plan, const Part& part, float* d, bool accumulate) {
   const PixelSum& s = *plan.s;
-  constexpr int64_t pixels_per_round = 1024;
-  const int64_t rounds = std::max<int64_t>(1, (row_end - row_begin) * s.q / pixels_per_round);
+  const int64_t width = plan.height * (part.block_end - part.block_begin), all = part.row_end - part.row_begin;
+  constexpr int64_t pixels_per_round = 128;  // 256 bytes of each of packed x stay in the first-level cache
+  const int64_t rounds = std::clamp<int64_t>(all * s.q / pixels_per_round, 1, std::max<int64_t>(1, all));
+  const auto round_of = [&](int64_t r) {
+    return Round{part.row_begin + r * all / rounds, part.row_begin + (r + 1) * all / rounds};
+  };
   std::vector<Stretch> stretches;
   for (int64_t r = 0; r < rounds; ++r) {
-    const Round round{row_begin + r * (row_end - row_begin) / rounds, row_begin + (r + 1) * (row_end - row_begin) / rounds};
+    const Round round = round_of(r), next = r + 1 < rounds ? round_of(r + 1) : Round{0, 0};
     const auto parts = image_parts(s, round);
     const int64_t image_rows = parts.empty() ? 0 : parts.back().start + parts.back().h1 - parts.back().h0;
-    const int64_t pixels = (round.end - round.begin) * s.q;
-    float* g = thread_scratch(Scratch::gathered, pixels * plan.height * (block_end - block_begin) + 16);
     float* x = thread_scratch(Scratch::packed, image_rows * s.q * panel_width);
-    pack_g(plan, block_begin, block_end, round.begin * s.q, pixels, g);
-    for (int64_t j = panel_begin; j < panel_end; ++j) {
+    const Ahead g_ahead{s.g + next.begin * s.q * s.g_pixel + part.block_begin * plan.height, s.g_pixel,
+                        (next.end - next.begin) * s.q, width * 4};
+    for (int64_t j = part.panel_begin; j < part.panel_end; ++j) {
       const Panel& panel = plan.panels[static_cast<size_t>(j)];
       pack_x(s, parts, panel, x);
-      for (const Strip::Shift& shift : panel.strip->shifts)
-        for (int64_t b = block_begin; b < block_end; ++b) {
+      prefetch(g_ahead, j - part.panel_begin, part.panel_end - part.panel_begin);
+      const Ahead x_ahead = ahead_in_x(s, next, panel);
+      for (const Strip::Shift& shift : panel.strip->shifts) {
+        stretches_of(s, parts, shift.dh, x, panel.width, stretches);
+        for (int64_t b = part.block_begin; b < part.block_end; ++b) {
           const int64_t k = b * plan.height, height = std::min(plan.height, s.rows - k);
-          stretches_of(s, parts, shift.dh, x, panel.width, g + (b - block_begin) * plan.height * pixels, height, round.begin,
-                       stretches);
-          kernels[panel.width == panel_width][static_cast<size_t>(height)](
-              stretches.data(), static_cast<int64_t>(stretches.size()), d + k * s.d_row + shift.filter + panel.start, s.d_row,
-              panel.columns, accumulate || r > 0);
+          if (&shift == &panel.strip->shifts.front()) prefetch(x_ahead, b - part.block_begin, part.block_end - part.block_begin);
+          kernels[static_cast<size_t>(panel.width / lanes - 1)][static_cast<size_t>(height)](
+              stretches.data(), static_cast<int64_t>(stretches.size()), k, s.g_pixel,
+              d + k * s.d_row + shift.filter + panel.start, s.d_row, panel.columns, accumulate || r > 0);
         }
+      }
     }
   }
 }
@@ -304,9 +326,9 @@ void run_one(const PixelSum& s, SumParts parts, const Plan& plan, std::span<floa
   const int64_t panels = static_cast<int64_t>(plan.panels.size());
   const int64_t b = task % parts.blocks, j = task / parts.blocks % parts.panels, p = task / parts.blocks / parts.panels;
   float* d = parts.pixels == 1 ? s.d : partial.data() + p * d_size;
-  run_task(plan, p * pixel_rows / parts.pixels, (p + 1) * pixel_rows / parts.pixels, j * panels / parts.panels,
-           (j + 1) * panels / parts.panels, b * plan.blocks / parts.blocks, (b + 1) * plan.blocks / parts.blocks, d,
-           parts.pixels == 1 && s.accumulate);
+  const Part part{p * pixel_rows / parts.pixels,   (p + 1) * pixel_rows / parts.pixels, j * panels / parts.panels,
+                  (j + 1) * panels / parts.panels, b * plan.blocks / parts.blocks,      (b + 1) * plan.blocks / parts.blocks};
+  run_task(plan, part, d, parts.pixels == 1 && s.accumulate);
 }
 
 void add_partials(const PixelSum& s, std::span<const float> partial, int64_t parts, int64_t begin, int64_t end) {
