@@ -16,7 +16,7 @@ namespace {
 constexpr uint64_t local_magic = 0x04034b50, central_magic = 0x02014b50, end_magic = 0x06054b50;
 constexpr uint64_t end64_magic = 0x06064b50, locator64_magic = 0x07064b50;
 constexpr uint64_t end_size = 22, end64_size = 56, locator64_size = 20, central_size = 46, local_size = 30;
-constexpr uint64_t max_comment = 65'535;
+constexpr uint64_t max_comment = 65'535, max_version = 63;
 constexpr uint64_t in_zip64 = 0xffffffff;
 
 uint32_t crc_of(std::span<const std::byte> bytes, bool mapped = false) {
@@ -125,6 +125,7 @@ void ZipFile::read_directory(uint64_t begin, uint64_t end, uint64_t count, const
   for (uint64_t i = 0; i < count; ++i) {
     if (end - at < central_size || number(at, 4) != central_magic) fail("an entry of its directory is missing", at);
     const uint64_t flags = number(at + 8, 2), method = number(at + 10, 2);
+    if (number(at + 6, 1) > max_version) fail("a member wants a version of the format that is not read", at);
     const uint64_t name_size = number(at + 28, 2), extra_size = number(at + 30, 2), comment_size = number(at + 32, 2);
     if (end - at - central_size < name_size + extra_size + comment_size) fail("an entry of its directory is too long", at);
     ZipEntry e;
@@ -134,6 +135,7 @@ void ZipFile::read_directory(uint64_t begin, uint64_t end, uint64_t count, const
     e.size = number(at + 24, 4);
     e.header = number(at + 42, 4);
     e.deflated = method == 8;
+    e.utf8 = flags & 0x800;
     // The extra field 1 holds, in this order, those of the three that were all ones.
     const uint64_t extra_end = at + central_size + name_size + extra_size;
     for (uint64_t x = at + central_size + name_size; extra_end - x >= 4;) {
@@ -149,7 +151,7 @@ void ZipFile::read_directory(uint64_t begin, uint64_t end, uint64_t count, const
       x += 4 + n;
     }
     if (!is_zip_name(e.name)) throw DataError("{}: a member's name leaves the archive's folder: \"{}\"", name_, e.name);
-    if (flags & 0x2041) throw DataError("{}: \"{}\" is encrypted, which is not supported", name_, e.name);
+    if (flags & 0x2061) throw DataError("{}: \"{}\" is encrypted or a patch, which is not supported", name_, e.name);
     if (method != 0 && method != 8)
       throw DataError("{}: \"{}\" is compressed by method {}; only stored and deflated members are supported", name_, e.name,
                       method);
@@ -185,7 +187,9 @@ void ZipFile::check_layout(uint64_t directory) {
     e->data = e->header + local_size + name_size + extra_size;
     if (e->data > directory || e->compressed > directory - e->data) fail("a member reaches beyond its directory", e->header);
     const std::string_view name(reinterpret_cast<const char*>(bytes_.data()) + e->header + local_size, name_size);
-    if (name != e->name || method != (e->deflated ? 8u : 0u)) fail("a member's header disagrees with the directory", e->header);
+    const bool ascii = std::all_of(name.begin(), name.end(), [](char c) { return static_cast<uint8_t>(c) < 0x80; });
+    const bool other_name = name != e->name || (!ascii && e->utf8 != bool(flags & 0x800));
+    if (other_name || method != (e->deflated ? 8u : 0u)) fail("a member's header disagrees with the directory", e->header);
     if (!(flags & 8)) {  // sizes and checksum stand in the header as well
       const auto same = [&](uint64_t offset, uint64_t v) {
         const uint64_t here = number(e->header + offset, 4);

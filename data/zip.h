@@ -23,6 +23,7 @@ struct ZipEntry {
   uint64_t data = 0;        // offset of the compressed bytes
   uint32_t crc = 0;         // CRC-32 of the decoded bytes
   bool deflated = false;
+  bool utf8 = false;  // the directory says that the name is
 };
 
 // Whether a member may have this name: it stays in the archive's folder and means the same to all programs.

@@ -87,7 +87,7 @@ TEST_CASE("files: cut off anywhere (R25)") {
     CAPTURE(name);
     CHECK_NOTHROW(decode_any(name, whole));
     if (name.ends_with(".csv")) continue;  // a table that ends after a line is a good one
-    std::vector<size_t> record_ends{0};  // of an event file: 8 bytes of length, a checksum, the record, a checksum
+    std::vector<size_t> record_ends{0};    // of an event file: 8 bytes of length, a checksum, the record, a checksum
     for (uint64_t length = 0; has(name, "tfevents") && record_ends.back() < whole.size();) {
       std::memcpy(&length, whole.data() + record_ends.back(), sizeof length);
       record_ends.push_back(record_ends.back() + length + 16);
@@ -211,6 +211,16 @@ TEST_CASE("zip: hostile archives (R15)") {
   CHECK(has(error(renamed("bb", "aa")), "two members"));
   CHECK(has(error(patched(first + 46, "zz")), "disagrees"));
   CHECK(has(error(patched(first + 8, "\1")), "encrypted"));
+  CHECK(has(error(patched(first + 8, "\x20")), "patch"));
+  CHECK(has(error(patched(first + 6, "\x40")), "version of the format"));
+  CHECK(error(patched(first + 6, "\x3f")) == "");
+  {  // the directory and the header read the bytes of a name differently
+    const std::string plain = renamed("bb", "\xc3\xa9");
+    std::string marked = plain;
+    marked[second + 9] = static_cast<char>(marked[second + 9] | 8);
+    CHECK(error(plain) == "");
+    CHECK(has(error(marked), "disagrees"));
+  }
   CHECK(has(error(patched(first + 10, "\x0c")), "method 12"));
   CHECK(has(error(patched(second + 42, std::string_view("\0\0\0\0", 4))), "overlap"));
   CHECK(has(error(patched(first + 42, "\xff\xff")), "belong to no member"));
@@ -318,6 +328,10 @@ TEST_CASE("npy: round trips and headers") {
   CHECK(has(error(type + "'shape': (3,), }", 7), "7 bytes of data"));
   CHECK(has(error(type + "'shape': (-3,), }", 6), "no number"));
   CHECK(has(error(type + "'shape': (3 3), }", 6), "missing"));
+  CHECK(has(error(type + "'shape': (3), }", 6), "wants a comma"));  // no tuple in Python
+  CHECK(has(error(type + "'shape': (03,), }", 6), "no number"));
+  CHECK(has(error(type + "'shape': (1, 03), }", 6), "no number"));
+  CHECK(error(type + "'shape': (0,), }", 0) == "");
   CHECK(has(error(type + "'shape': (99999999999999999999,), }", 6), "no number"));
   CHECK(has(error(type + "'shape': (9223372036854775807,9223372036854775807,9223372036854775807), }", 6), "6 bytes of data"));
   // 2 (2^62 + 1) (2^62 + 3) is 6 modulo 2^64.
