@@ -1,4 +1,4 @@
-// glia show: pictures of a data set, or of predictions on their images.
+// glia show: pictures of a data set, of predictions on their images, or of what trainings reached.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "apps/cli.h"
 #include "apps/comparison.h"
+#include "apps/plots.h"
 #include "apps/segmentation.h"
 #include "data/coco_json.h"
 #include "data/draw.h"
@@ -19,7 +20,8 @@ namespace fs = std::filesystem;
 struct Options {
   CommonOptions common;
   DataOptions data;
-  std::string path, images, out;
+  std::vector<std::string> paths;
+  std::string path, images, out;  // path: the one of paths, where they are no runs
   int64_t limit = 0, mosaic = 12;
   bool scores = false;
 };
@@ -57,8 +59,22 @@ Pair open_pair(const Options& options) {
   }
 }
 
-int run(const Options& options) {
+int show_runs(const Options& options) {
+  const std::vector<fs::path> runs(options.paths.begin(), options.paths.end());
+  if (!options.images.empty()) throw UsageError("--images goes with predictions; {} is a training's folder", options.paths[0]);
+  make_output_folder(options.out, {});
+  const auto names = draw_runs(runs, options.out);
+  if (!options.common.quiet) fmt::print("{}: {} (.png, .svg)\n", options.out, fmt::join(names, ", "));
+  return 0;
+}
+
+int run(Options& options) {
   options.common.apply();
+  if (std::all_of(options.paths.begin(), options.paths.end(), is_run)) return show_runs(options);
+  if (options.paths.size() > 1)
+    throw UsageError("{}: {} paths, want one, or folders that `glia train` wrote (with results.csv)",
+                     fmt::join(options.paths, " "), options.paths.size());
+  options.path = options.paths[0];
   if (options.limit < 0 || options.mosaic < 0) throw UsageError("--limit and --mosaic: want 0 or more");
   const Pair pair = open_pair(options);
   const bool both = pair.predictions && has_instances(pair.truth);
@@ -99,11 +115,12 @@ int run(const Options& options) {
 Command show_command() {
   const auto options = std::make_shared<Options>();
   return {.name = "show",
-          .summary = "draw outlines on images: a data set, or predictions beside the truth",
-          .example = "glia show found --images cells --out pictures",
+          .summary = "draw outlines on images: a data set, or predictions beside the truth; or charts of trainings",
+          .example = "glia show found --images cells --out pictures\n  glia show run run-with-other-settings --out charts",
           .declare =
               [options](Arguments& a) {
-                a.positional("PATH", &options->path, "a data set; with --images: predictions");
+                a.positional("PATH", &options->paths,
+                             "a data set; with --images: predictions; or trainings' folders, to compare their curves");
                 a.option("--images", &options->images, "the images (or data set) that PATH was predicted for");
                 a.option("--out", &options->out, "the folder to write to", true);
                 a.option("--limit", &options->limit, "most images to draw; 0: all");

@@ -37,6 +37,13 @@ grep -q '"category_name":"cell"' found/predictions.json && pass || fail "no cate
 expect 0 "" "$GLIA" show cells --out looked
 expect 0 "" "$GLIA" show found --images cells --out looked2
 if ls looked/*.png looked2/*.png >/dev/null 2>&1; then pass; else fail "show wrote no pictures"; fi
+cp -r run other
+expect 0 "val_map_iou" "$GLIA" show run/ other --out charts
+file charts/val_map_iou.png charts/loss.svg
+grep -q '>run<' charts/loss.svg && grep -q '>other<' charts/loss.svg && pass || fail "the chart's legend does not name both runs"
+expect 2 "2 paths" "$GLIA" show cells run --out charts2
+echo "step" >other/results.csv
+expect 3 "no losses or metrics" "$GLIA" show other --out charts2
 
 expect 0 "" "$GLIA" convert cells cells.json
 expect 0 "6 images" "$GLIA" check-data cells.json --images cells/train
