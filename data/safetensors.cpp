@@ -131,38 +131,30 @@ bool SafetensorsFile::verify() const {
   return true;
 }
 
-void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors, const Metadata& metadata,
-                       SafetensorsOptions options) {
-  std::vector<const std::pair<const std::string, Tensor>*> order;
-  for (const auto& item : tensors) {
-    GLIA_CHECK(item.second, "{}: \"{}\" is no tensor", path.string(), item.first);
-    GLIA_CHECK(item.first != "__metadata__", "{}: \"__metadata__\" is no name for a tensor", path.string());
-    order.push_back(&item);
-  }
-  std::stable_sort(order.begin(), order.end(),
-                   [](auto* a, auto* b) { return size_of(a->second.dtype()) > size_of(b->second.dtype()); });
-
-  // Sorted as the reader sorts: tensors of no bytes share their offsets and go by name.
-  std::vector<SafetensorsEntry> entries;
+void write_safetensors(const std::filesystem::path& path, std::vector<SafetensorsEntry> entries, const EntryBytes& bytes_of,
+                       const Metadata& metadata, SafetensorsOptions options) {
+  std::sort(entries.begin(), entries.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+    const size_t size_a = stored_bytes_of(a.dtype), size_b = stored_bytes_of(b.dtype);
+    return size_a != size_b ? size_a > size_b : a.name < b.name;
+  });
   uint64_t at = 0;
-  for (const auto* item : order) {
-    const auto dims = item->second.shape().dims();
-    const uint64_t end = at + item->second.bytes();
-    entries.push_back({item->first, std::string(stored_name(item->second.dtype())), {dims.begin(), dims.end()}, at, end});
-    at = end;
+  for (SafetensorsEntry& e : entries) {
+    const auto bytes = bytes_wanted(e);
+    GLIA_CHECK(bytes, "{}: \"{}\": [{}] of {}", path.string(), e.name, fmt::join(e.shape, ", "), e.dtype);
+    e.begin = at;
+    e.end = at += *bytes;
   }
+  // As the reader sorts: tensors of no bytes share their offsets and go by name.
   std::sort(entries.begin(), entries.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
     return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
   });
 
   Metadata all = metadata;
-  all.erase(checksum_key);
+  all.erase(checksum_key);  // of another file
   if (options.checksums) {
     std::string lines = checksum_line("", header_digest(entries, all));
-    for (const SafetensorsEntry& e : entries) {
-      const Tensor host = tensors.at(e.name).to(Device{});
-      lines += checksum_line(e.name, digest({host.raw(), host.bytes()}));
-    }
+    for (const SafetensorsEntry& e : entries)
+      bytes_of(e.name, [&](std::span<const std::byte> bytes) { lines += checksum_line(e.name, digest(bytes)); });
     all[checksum_key] = lines;
   }
 
@@ -173,11 +165,24 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
   const uint64_t length = header.size();
   file.write(&length, sizeof length);
   file.write(header);
-  for (const SafetensorsEntry& e : entries) {
-    const Tensor host = tensors.at(e.name).to(Device{});
-    file.write(host.raw(), host.bytes());
-  }
+  for (const SafetensorsEntry& e : entries) bytes_of(e.name, [&](std::span<const std::byte> bytes) { file.write(bytes); });
   file.commit();
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors, const Metadata& metadata,
+                       SafetensorsOptions options) {
+  std::vector<SafetensorsEntry> entries;
+  for (const auto& [name, tensor] : tensors) {
+    GLIA_CHECK(tensor, "{}: \"{}\" is no tensor", path.string(), name);
+    GLIA_CHECK(name != "__metadata__", "{}: \"__metadata__\" is no name for a tensor", path.string());
+    const auto dims = tensor.shape().dims();
+    entries.push_back({name, std::string(stored_name(tensor.dtype())), {dims.begin(), dims.end()}, 0, 0});
+  }
+  const EntryBytes bytes_of = [&tensors](const std::string& name, const TakeBytes& take) {
+    const Tensor host = tensors.at(name).to(Device{});
+    take({host.raw(), host.bytes()});
+  };
+  write_safetensors(path, std::move(entries), bytes_of, metadata, options);
 }
 
 }  // namespace glia

@@ -4,6 +4,7 @@
 // Format: https://github.com/huggingface/safetensors. The reader takes nothing on trust and keeps only the header in memory.
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -67,9 +68,16 @@ struct SafetensorsOptions {
   bool checksums = false;  // add the metadata that verify() checks
 };
 
+// Calls take() with the bytes of the tensor of this name, in C order and little endian.
+using TakeBytes = std::function<void(std::span<const std::byte>)>;
+using EntryBytes = std::function<void(const std::string& name, const TakeBytes& take)>;
+
 // Writes through an AtomicFile: names sorted within element size (largest first), so that each tensor is aligned to its elements.
 // The bytes depend only on the content. Tensors on a device are copied to the host one by one.
 void write_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
                        const Metadata& metadata = {}, SafetensorsOptions options = {});
+// The same of tensors that lie elsewhere, of any stored type: offsets in `entries` are not looked at. One tensor at a time is asked for.
+void write_safetensors(const std::filesystem::path& path, std::vector<SafetensorsEntry> entries, const EntryBytes& bytes_of,
+                       const Metadata& metadata, SafetensorsOptions options = {});
 
 }  // namespace glia

@@ -32,30 +32,15 @@ StoredTensor as_numpy(const StoredTensor& t, const std::string& source, std::vec
 }
 
 void write_stored_safetensors(const std::filesystem::path& path, const Weights& weights) {
-  // As the format's own library orders them: largest elements first, then by name, so that each tensor is aligned to its elements.
-  std::vector<const StoredTensor*> order;
-  for (const StoredTensor& t : weights.tensors) order.push_back(&t);
-  std::stable_sort(order.begin(), order.end(),
-                   [](const auto* a, const auto* b) { return stored_bytes_of(a->dtype) > stored_bytes_of(b->dtype); });
   std::vector<SafetensorsEntry> entries;
-  uint64_t at = 0;
-  for (const StoredTensor* t : order) {
-    entries.push_back({t->name, t->dtype, t->shape, at, at + t->byte_count()});
-    at += t->byte_count();
-  }
+  for (const StoredTensor& t : weights.tensors) entries.push_back({t.name, t.dtype, t.shape, 0, 0});
   Metadata metadata;
   for (const auto& [key, value] : weights.scalars)
     if (std::holds_alternative<std::string>(value)) metadata[key] = std::get<std::string>(value);
-  metadata.erase("xxh3_64");  // checksums of another file
-  const std::string header = header_json(entries, metadata);
-  if (header.size() > SafetensorsFile::max_header)
-    throw DataError("{}: header of {} bytes, at most {} are allowed", path.string(), header.size(), SafetensorsFile::max_header);
-  AtomicFile file(path);
-  const uint64_t length = header.size();
-  file.write(&length, sizeof length);
-  file.write(header);
-  for (const StoredTensor* t : order) file.write(t->bytes(weights.source).view);
-  file.commit();
+  const EntryBytes bytes_of = [&weights](const std::string& name, const TakeBytes& take) {
+    take(weights.find(name)->bytes(weights.source).view);
+  };
+  write_safetensors(path, std::move(entries), bytes_of, metadata);
 }
 
 // numpy.core.multiarray is the name that both NumPy 1 and 2 understand.
