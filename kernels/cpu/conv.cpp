@@ -149,6 +149,7 @@ bool always(const ConvGeometry&, ConvPass) { return true; }
 constexpr ConvAlgorithm algorithms[] = {
     {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; }, always, nullptr,
      depthwise_forward, depthwise_data_gradient, depthwise_weight_gradient},
+    {"few_channels", few_channels_applicable, always, nullptr, nullptr, nullptr, few_channels_weight_gradient},
     {"winograd", winograd_applicable, winograd_pays, winograd_pack, winograd_forward, winograd_data_gradient,
      winograd_weight_gradient},
     {"implicit_gemm", always, always, nullptr, gemm_forward, gemm_data_gradient, gemm_weight_gradient},

@@ -9,6 +9,10 @@ void depthwise_forward(const ConvGeometry& g, const float* x, const float* w, co
 void depthwise_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx);
 void depthwise_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw);
 
+// The weight gradient of convolutions of up to four channels (conv_few_channels.cpp).
+bool few_channels_applicable(const ConvGeometry& g, ConvPass pass);
+void few_channels_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw);
+
 // One pass over dy (rows, k): m = dy where y > 0 (y null: everywhere); masked = m, scaled = m * scale, sums[k] = sum of m over the
 // rows. Null outputs are not wanted; they may not overlap dy.
 struct OutputGradient {

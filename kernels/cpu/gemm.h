@@ -54,7 +54,10 @@ struct PixelSum {
   const float* x = nullptr;
   int64_t images = 1, h = 1, w = 1, x_pixel = 0, channels = 0;
   const float* g = nullptr;
-  int64_t p = 1, q = 1, g_pixel = 0, rows = 0;
+  int64_t p = 1, q = 1, g_pixel = 0;
+  int64_t g_row = 0,
+          g_image = 0;  // from a row of g to the next, from an image to the next; g_row 0: all pixels follow one another
+  int64_t rows = 0;
   int64_t stride_h = 1, stride_w = 1;
   std::vector<Tap> taps{};  // sorted by (dh, dw)
   // d: element (k, tap, c) at d[k * d_row + tap.filter + c].

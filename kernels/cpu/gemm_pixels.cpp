@@ -100,7 +100,7 @@ HWY_INLINE void add_outer(V (&sum)[MR][NV], const float* x, const float* g) {
   const D d;
   V row[NV];
 #pragma GCC unroll 4
-  for (int v = 0; v < NV; ++v) row[v] = hn::Load(d, x + v * lanes);
+  for (int v = 0; v < NV; ++v) row[v] = hn::LoadU(d, x + v * lanes);
 #pragma GCC unroll 14
   for (int i = 0; i < MR; ++i) {
     const V a = hn::Set(d, g[i]);
@@ -110,8 +110,8 @@ HWY_INLINE void add_outer(V (&sum)[MR][NV], const float* x, const float* g) {
 }
 
 template <int MR, int NV>
-HWY_NOINLINE void kernel(const Stretch* stretches, int64_t count, int64_t k, int64_t g_pixel, float* to, int64_t stride,
-                         int64_t valid, bool accumulate) {
+HWY_NOINLINE void kernel(const Stretch* stretches, int64_t count, int64_t x_pixel, int64_t k, int64_t g_pixel, float* to,
+                         int64_t stride, int64_t valid, bool accumulate) {
   const D d;
   V sum[MR][NV];
 #pragma GCC unroll 14
@@ -126,8 +126,8 @@ HWY_NOINLINE void kernel(const Stretch* stretches, int64_t count, int64_t k, int
       add_outer(sum, x, g);
       __builtin_prefetch(g + 16 * g_pixel);
       __builtin_prefetch(g + 17 * g_pixel);
-      add_outer(sum, x + NV * lanes, g + g_pixel);
-      x += 2 * NV * lanes;
+      add_outer(sum, x + x_pixel, g + g_pixel);
+      x += 2 * x_pixel;
       g += 2 * g_pixel;
     }
     if (rest > 0) add_outer(sum, x, g);
@@ -150,7 +150,7 @@ HWY_NOINLINE void kernel(const Stretch* stretches, int64_t count, int64_t k, int
   for_each([&](V& x, float* at, int v) HWY_ATTR { hn::BlendedStore(x, mask[v], d, at); });
 }
 
-using Kernel = void (*)(const Stretch*, int64_t, int64_t, int64_t, float*, int64_t, int64_t, bool);
+using Kernel = void (*)(const Stretch*, int64_t, int64_t, int64_t, int64_t, float*, int64_t, int64_t, bool);
 
 template <int NV, size_t... I>
 constexpr std::array<Kernel, max_height + 1> kernels_of(std::index_sequence<I...>) {
@@ -243,15 +243,16 @@ void pack_x(const PixelSum& s, const std::vector<ImagePart>& parts, const Panel&
     }
 }
 
-void stretches_of(const PixelSum& s, const std::vector<ImagePart>& parts, int64_t dh, const float* x, int64_t width,
+void stretches_of(const PixelSum& s, const std::vector<ImagePart>& parts, int64_t dh, const float* x, const Panel& panel,
                   std::vector<Stretch>& out) {
+  const int64_t width = x ? panel.width : s.x_pixel;
   out.clear();
   for (const ImagePart& part : parts) {
     for (int64_t p = part.p0; p < part.p1; ++p) {
       const int64_t h = p * s.stride_h + dh;
       if (h < 0 || h >= s.h) continue;
-      const float* from = x + (part.start + h - part.h0) * s.q * width;
-      const float* with = s.g + (part.n * s.p + p) * s.q * s.g_pixel;
+      const float* from = x ? x + (part.start + h - part.h0) * s.q * width : s.x + (part.n * s.h + h) * s.w * width + panel.start;
+      const float* with = s.g + (s.g_row > 0 ? part.n * s.g_image + p * s.g_row : (part.n * s.p + p) * s.q * s.g_pixel);
       if (!out.empty() && out.back().x + out.back().count * width == from &&
           out.back().g + out.back().count * s.g_pixel == with) {
         out.back().count += s.q;
@@ -282,6 +283,12 @@ Ahead ahead_in_x(const PixelSum& s, const Round& next, const Panel& panel) {
   return {s.x + (n * s.h + h) * s.w * s.x_pixel + panel.start, s.stride_w * s.x_pixel, rows * s.w / s.stride_w, panel.width * 4};
 }
 
+// Whether pixel i of x is that of g. Where its numbers are used but a few times, packing them would not pay.
+bool reads_in_place(const PixelSum& s) {
+  return s.taps.size() == 1 && s.taps[0].dh == 0 && s.taps[0].dw == 0 && s.stride_h == 1 && s.stride_w == 1 && s.p == s.h &&
+         s.q == s.w;
+}
+
 struct Part {
   int64_t row_begin, row_end, panel_begin, panel_end, block_begin, block_end;
 };
@@ -294,6 +301,7 @@ void run_task(const Plan& plan, const Part& part, float* d, bool accumulate) {
   const auto round_of = [&](int64_t r) {
     return Round{part.row_begin + r * all / rounds, part.row_begin + (r + 1) * all / rounds};
   };
+  const bool few_blocks = part.block_end - part.block_begin <= 12;
   std::vector<Stretch> stretches;
   for (int64_t r = 0; r < rounds; ++r) {
     const Round round = round_of(r), next = r + 1 < rounds ? round_of(r + 1) : Round{0, 0};
@@ -301,19 +309,21 @@ void run_task(const Plan& plan, const Part& part, float* d, bool accumulate) {
     const int64_t image_rows = parts.empty() ? 0 : parts.back().start + parts.back().h1 - parts.back().h0;
     float* x = thread_scratch(Scratch::packed, image_rows * s.q * panel_width);
     const Ahead g_ahead{s.g + next.begin * s.q * s.g_pixel + part.block_begin * plan.height, s.g_pixel,
-                        (next.end - next.begin) * s.q, width * 4};
+                        s.g_row > 0 ? 0 : (next.end - next.begin) * s.q, width * 4};
     for (int64_t j = part.panel_begin; j < part.panel_end; ++j) {
       const Panel& panel = plan.panels[static_cast<size_t>(j)];
-      pack_x(s, parts, panel, x);
+      const bool in_place = few_blocks && panel.columns == panel.width && reads_in_place(s);
+      const int64_t x_pixel = in_place ? s.x_pixel : panel.width;
+      if (!in_place) pack_x(s, parts, panel, x);
       prefetch(g_ahead, j - part.panel_begin, part.panel_end - part.panel_begin);
       const Ahead x_ahead = ahead_in_x(s, next, panel);
       for (const Strip::Shift& shift : panel.strip->shifts) {
-        stretches_of(s, parts, shift.dh, x, panel.width, stretches);
+        stretches_of(s, parts, shift.dh, in_place ? nullptr : x, panel, stretches);
         for (int64_t b = part.block_begin; b < part.block_end; ++b) {
           const int64_t k = b * plan.height, height = std::min(plan.height, s.rows - k);
           if (&shift == &panel.strip->shifts.front()) prefetch(x_ahead, b - part.block_begin, part.block_end - part.block_begin);
           kernels[static_cast<size_t>(panel.width / lanes - 1)][static_cast<size_t>(height)](
-              stretches.data(), static_cast<int64_t>(stretches.size()), k, s.g_pixel,
+              stretches.data(), static_cast<int64_t>(stretches.size()), x_pixel, k, s.g_pixel,
               d + k * s.d_row + shift.filter + panel.start, s.d_row, panel.columns, accumulate || r > 0);
         }
       }
