@@ -156,7 +156,7 @@ class ImagePredictor {
       throw OutOfMemoryError("{} ({}x{} pixels): {}\nless is needed with {}, or allow more with --mem-limit", kept[0]->id,
                              images[0].dim(0), images[0].dim(1), message.substr(0, message.find("\nless is needed by")),
                              system_of(system_.config) == "mask_rcnn"
-                                 ? "smaller input.min_size_test, input.max_size_test or eval.batch_size"
+                                 ? "--set input.tile=1024, or smaller input.min_size_test, input.max_size_test or eval.batch_size"
                                  : "a smaller model.tile");
     }
     for (size_t i = 0; i < kept.size(); ++i) finish(*kept[i], images[i], std::move(predictions[i]));

@@ -161,6 +161,8 @@ MaskRcnnSegmenterOptions mask_rcnn_options(const Config& config) {
   options.pixel_std = array_of<3>(in.pixel_std);
   options.min_size_test = in.min_size_test;
   options.max_size_test = in.max_size_test;
+  options.tile = {in.tile.height, in.tile.width};
+  options.overlap = in.overlap;
   options.flip = eval.flip;
   options.validation_losses = eval.losses;
   options.loss_weights = config.loss.terms;

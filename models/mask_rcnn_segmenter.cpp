@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
-#include "autograd/apply.h"
+#include "autograd/operators.h"
 #include "data/detection_augment.h"
 #include "data/image_ops.h"
 #include "data/mask_patches.h"
@@ -12,6 +11,7 @@
 #include "kernels/nms.h"
 #include "models/backbone_onnx.h"
 #include "models/mask_rcnn.h"
+#include "models/unet_input.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -47,31 +47,53 @@ Detections mirror(const Detections& found, int64_t width) {
   return result;
 }
 
-// Rows of a, then of b: those with these numbers.
-Tensor rows_of(const Tensor& a, const Tensor& b, std::span<const int64_t> rows) {
-  std::vector<int64_t> dims(a.shape().begin(), a.shape().end());
-  dims[0] = static_cast<int64_t>(rows.size());
-  Tensor y(Shape(std::span<const int64_t>(dims)), a.dtype());
-  const size_t bytes = rows.empty() ? 0 : y.bytes() / rows.size();
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const int64_t in_b = rows[i] - a.dim(0);
-    const std::byte* from =
-        in_b < 0 ? a.raw() + static_cast<size_t>(rows[i]) * bytes : b.raw() + static_cast<size_t>(in_b) * bytes;
-    copy_bytes(y.raw() + i * bytes, from, bytes);
-  }
-  return y;
+Detections rows_of(const Detections& found, std::span<const int64_t> rows) {
+  const auto taken = [&](const Tensor& a) {
+    if (!a) return Tensor();
+    std::vector<int64_t> dims(a.shape().begin(), a.shape().end());
+    dims[0] = static_cast<int64_t>(rows.size());
+    Tensor y(Shape(std::span<const int64_t>(dims)), a.dtype());
+    const size_t bytes = rows.empty() ? 0 : y.bytes() / rows.size();
+    for (size_t i = 0; i < rows.size(); ++i)
+      copy_bytes(y.raw() + i * bytes, a.raw() + static_cast<size_t>(rows[i]) * bytes, bytes);
+    return y;
+  };
+  return {taken(found.boxes), taken(found.scores), taken(found.classes), taken(found.mask_probs), taken(found.mask_scores)};
 }
 
-// Both, without those of a class that overlap a better one.
-Detections join(const Detections& a, const Detections& b, double nms_threshold, int64_t limit) {
-  std::vector<int64_t> every(static_cast<size_t>(a.boxes.dim(0) + b.boxes.dim(0)));
-  std::iota(every.begin(), every.end(), int64_t{0});
+// All parts, without those of a class that overlap a better one. A limit below 0: none.
+Detections join(std::span<const Detections> parts, double nms_threshold, int64_t limit) {
+  const auto joined = [&](Tensor Detections::*field) {
+    std::vector<Tensor> tensors;
+    for (const Detections& part : parts) tensors.push_back(part.*field);
+    return tensors[0] ? concat(tensors, 0) : Tensor();
+  };
+  const Detections all{joined(&Detections::boxes), joined(&Detections::scores), joined(&Detections::classes),
+                       joined(&Detections::mask_probs), joined(&Detections::mask_scores)};
   const auto [keep, count] =
-      apply(Nms{.threshold = nms_threshold, .max_keep = limit < 0 ? -1 : limit}, rows_of(a.boxes, b.boxes, every),
-            rows_of(a.scores, b.scores, every), rows_of(a.classes, b.classes, every));
-  const std::span<const int64_t> kept(keep.data<int64_t>(), static_cast<size_t>(count.data<int64_t>()[0]));
-  return {rows_of(a.boxes, b.boxes, kept), rows_of(a.scores, b.scores, kept), rows_of(a.classes, b.classes, kept),
-          rows_of(a.mask_probs, b.mask_probs, kept), a.mask_scores ? rows_of(a.mask_scores, b.mask_scores, kept) : Tensor()};
+      apply(Nms{.threshold = nms_threshold, .max_keep = limit < 0 ? -1 : limit}, all.boxes, all.scores, all.classes);
+  return rows_of(all, {keep.data<int64_t>(), static_cast<size_t>(count.data<int64_t>()[0])});
+}
+
+// Where along an axis tile i begins and ends to be the one that sees most: half-way through what it shares with its neighbours.
+std::array<double, 2> share_of_tile(const std::vector<int64_t>& starts, size_t i, int64_t tile) {
+  const auto border = [&](size_t k) { return double(starts[k - 1] + tile + starts[k]) / 2; };  // of tiles k - 1 and k
+  return {i == 0 ? -HUGE_VAL : border(i), i + 1 == starts.size() ? HUGE_VAL : border(i + 1)};
+}
+
+// Those of a tile at (top, left) whose box's centre is in its share of the rows and columns of the image; boxes become the image's.
+Detections of_tile(const Detections& found, int64_t top, int64_t left, std::array<double, 2> rows,
+                   std::array<double, 2> columns) {
+  std::vector<int64_t> own;
+  for (int64_t i = 0; i < found.boxes.dim(0); ++i) {
+    const float* b = found.boxes.data<float>() + 4 * i;
+    const double x = double(left) + (double(b[0]) + double(b[2])) / 2, y = double(top) + (double(b[1]) + double(b[3])) / 2;
+    if (x >= columns[0] && x < columns[1] && y >= rows[0] && y < rows[1]) own.push_back(i);
+  }
+  Detections result = rows_of(found, own);
+  float* b = result.boxes.data<float>();
+  for (int64_t i = 0; i < result.boxes.size(); ++i) b[i] += static_cast<float>(i % 2 ? top : left);
+  return result;
 }
 
 class MaskRcnnSegmenter final : public Segmenter {
@@ -182,6 +204,12 @@ class MaskRcnnSegmenter final : public Segmenter {
     for (const Tensor& image : images) inputs.push_back(resized(image));
     std::vector<Prediction> predictions;
     for (size_t begin = 0, end = 0; begin < inputs.size(); begin = end) {
+      if (exceeds_tile(inputs[begin])) {
+        const Size size{inputs[begin].dim(0), inputs[begin].dim(1)};
+        predictions.push_back(finish(detect_in_tiles(inputs[begin]), size, {images[begin].dim(0), images[begin].dim(1)}));
+        end = begin + 1;
+        continue;
+      }
       while (end < inputs.size() && inputs[end].dim(0) == inputs[begin].dim(0) && inputs[end].dim(1) == inputs[begin].dim(1))
         ++end;
       const Size size{inputs[begin].dim(0), inputs[begin].dim(1)};
@@ -260,8 +288,29 @@ class MaskRcnnSegmenter final : public Segmenter {
     const std::vector<Detections> others = net_.detect(at_network(canvas(mirrored)), sizes);
     const RoiHeadsOptions& heads = options_.network.roi_heads;
     for (size_t n = 0; n < found.size(); ++n)
-      found[n] = join(found[n], mirror(others[n], size[1]), heads.nms_thresh_test, heads.detections_per_image);
+      found[n] = join(std::vector{found[n], mirror(others[n], size[1])}, heads.nms_thresh_test, heads.detections_per_image);
     return found;
+  }
+
+  bool exceeds_tile(const Tensor& input) const {
+    return options_.tile[0] > 0 && (input.dim(0) > options_.tile[0] || input.dim(1) > options_.tile[1]);
+  }
+
+  // Each tile's own detections, at most roi_heads.detections_per_image of a tile; a cell across a border that both tiles took for
+  // theirs, as they see its centre in different places, is joined by a suppression per class.
+  Detections detect_in_tiles(const Tensor& input) {
+    const Size size{std::min(options_.tile[0], input.dim(0)), std::min(options_.tile[1], input.dim(1))};
+    const std::vector<int64_t> tops = tile_starts(input.dim(0), size[0], options_.overlap);
+    const std::vector<int64_t> lefts = tile_starts(input.dim(1), size[1], options_.overlap);
+    std::vector<Detections> parts;
+    for (size_t i = 0; i < tops.size(); ++i) {
+      for (size_t j = 0; j < lefts.size(); ++j) {
+        const Tensor tile = glia::crop(input, tops[i], lefts[j], size[0], size[1]);
+        parts.push_back(of_tile(detect({&tile, 1}, size)[0], tops[i], lefts[j], share_of_tile(tops, i, size[0]),
+                                share_of_tile(lefts, j, size[1])));
+      }
+    }
+    return join(parts, options_.network.roi_heads.nms_thresh_test, -1);
   }
 
   // Boxes and masks at the image's size (detectron2's detector_postprocess), selected.
@@ -290,6 +339,8 @@ class MaskRcnnSegmenter final : public Segmenter {
 
 std::unique_ptr<Segmenter> make_mask_rcnn_segmenter(const MaskRcnnSegmenterOptions& options) {
   options.network.validate();
+  GLIA_CHECK(options.tile[0] == 0 || options.overlap < std::min(options.tile[0], options.tile[1]),
+             "Mask R-CNN: tiles of {} x {} that share {} pixels", options.tile[0], options.tile[1], options.overlap);
   if (!options.network.roi_heads.mask_on) throw UsageError("Mask R-CNN: cells want masks, but roi_heads.mask_on is false");
   return std::make_unique<MaskRcnnSegmenter>(options);
 }

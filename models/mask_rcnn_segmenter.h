@@ -1,7 +1,7 @@
 #pragma once
 // Mask R-CNN as an instance segmenter.
 //   training    examples carry instances, which the loader resizes and flips with the image (data/detection_augment.h)
-//   prediction  the image resized by its shorter side; detections scaled back, their masks pasted straight into run lengths, then
+//   prediction  the image resized by its shorter side, in overlapping tiles where it is larger than one; detections scaled back, their masks pasted straight into run lengths, then
 //               selected by score, size and free pixels (data/selection.h)
 #include <memory>
 
@@ -21,6 +21,8 @@ struct MaskRcnnSegmenterOptions {
   std::array<double, 3> pixel_mean{103.530, 116.280, 123.675};  // in that order
   std::array<double, 3> pixel_std{1, 1, 1};
   int64_t min_size_test = 800, max_size_test = 1333;  // of prediction: the shorter and the longer side; 0: no resizing, no limit
+  std::array<int64_t, 2> tile{};   // of prediction, of the resized image: height, width; 0: the whole image at once
+  int64_t overlap = 256;           // pixels that neighbouring tiles share: cells up to this size are seen whole
   bool flip = false;               // of prediction: the mirrored image's detections are joined by a second suppression per class
   bool validation_losses = false;  // validate() gives the losses, at the price of a second pass
   std::vector<std::pair<std::string, double>> loss_weights{};  // of validate()'s sum; 1 for those that are not named

@@ -148,6 +148,8 @@ TEST_CASE("config: impossible combinations of Mask R-CNN") {
   CHECK(error({"input.min_size_train=[640,800]", "input.min_size_train_sampling=range"}) == "");
   CHECK(contains(error({"input.max_size_train=700"}), "is below input.min_size_train's 704"));
   CHECK(contains(error({"input.max_size_test=799"}), "is below input.min_size_test = 800"));
+  CHECK(contains(error({"input.tile=[512, 0]"}), "one side is 0"));
+  CHECK(contains(error({"input.tile=[512, 256]"}), "must be smaller than a tile's side, 256"));
   CHECK(contains(error({"input.pixel_mean=[1]"}), "1 numbers, want 3"));
   CHECK(contains(error({"input.pixel_std=[1,1,0]"}), "want a list of numbers from 1e-06"));
   CHECK(contains(error({"backbone.depth=60"}), "want 50 or 101"));

@@ -274,6 +274,64 @@ TEST_CASE("prediction: boxes of the resized image come back to the image") {
   }
 }
 
+TEST_CASE("prediction in tiles: each tile's own cells, in their place, and nothing else") {
+  MaskRcnnSegmenterOptions options = tiny();
+  options.network.roi_heads.nms_thresh_test = 1;  // nothing is suppressed, so every detection can be accounted for
+  const auto whole = make_mask_rcnn_segmenter(options);
+  options.tile = {64, 96};
+  options.overlap = 24;
+  const auto tiled = make_mask_rcnn_segmenter(options);
+  const NoGrad no_grad;
+  for (Segmenter* segmenter : {whole.get(), tiled.get()}) {
+    segmenter->module().initialize(7);
+    segmenter->module().eval();
+  }
+  // Periods are the tiles' steps, so that all tiles look alike: 2 rows of tiles, 3 columns.
+  const std::array<int64_t, 2> step{40, 72};
+  const Tensor cell = cells(0).image;
+  Tensor image({64 + step[0], 96 + 2 * step[1], 1}, DType::uint8);
+  for (int64_t y = 0; y < image.dim(0); ++y)
+    for (int64_t x = 0; x < image.dim(1); ++x)
+      image.data<uint8_t>()[y * image.dim(1) + x] = cell.data<uint8_t>()[y % step[0] * 96 + x % step[1]];
+  const std::vector<Instance> of_one = whole->predict(crop(image, 0, 0, 64, 96)).instances;
+  REQUIRE(of_one.size() > 5);
+  const std::vector<Instance> found = tiled->predict(image).instances;
+  size_t wanted = 0;
+  for (int64_t i = 0; i < 2; ++i) {
+    for (int64_t j = 0; j < 3; ++j) {
+      for (Instance own : of_one) {
+        const double y = own.box[1] + own.box[3] / 2, x = own.box[0] + own.box[2] / 2;
+        // A neighbour begins 40 (72) pixels on and shares 24: half-way is at 12 and at 52 (84).
+        if ((i > 0 && y < 12) || (i < 1 && y >= 52) || (j > 0 && x < 12) || (j < 2 && x >= 84)) continue;
+        ++wanted;
+        own.box[0] += double(j * step[1]);
+        own.box[1] += double(i * step[0]);
+        CHECK(std::any_of(found.begin(), found.end(), [&](const Instance& f) {
+          bool same = f.category == own.category && f.score == own.score && f.mask.width == image.dim(1);
+          for (size_t k = 0; k < 4; ++k) same = same && std::abs(f.box[k] - own.box[k]) < 1e-3;
+          return same && std::abs(area(f.mask) - area(own.mask)) <= 2 + area(own.mask) / 20;
+        }));
+      }
+    }
+  }
+  CHECK(found.size() == wanted);
+  CHECK(wanted > 2 * of_one.size());
+  options.network.roi_heads.nms_thresh_test = 0.3;
+  const auto suppressing = make_mask_rcnn_segmenter(options);
+  suppressing->module().initialize(7);
+  suppressing->module().eval();
+  const std::vector<Instance> few = suppressing->predict(image).instances;
+  for (size_t a = 0; a < few.size(); ++a)
+    for (size_t c = 0; c < a; ++c) CHECK((few[a].category != few[c].category || iou(few[a].box, few[c].box) <= 0.3 + 1e-6));
+  CHECK(!few.empty());
+  const Tensor small = cells(1).image;  // as large as a tile: in one piece
+  const std::vector<Instance> alone = tiled->predict(small).instances, same = whole->predict(small).instances;
+  REQUIRE(alone.size() == same.size());
+  for (size_t i = 0; i < alone.size(); ++i) CHECK(alone[i].mask == same[i].mask);
+  options.overlap = 64;
+  CHECK_THROWS_AS(make_mask_rcnn_segmenter(options), InternalError);
+}
+
 TEST_CASE("prediction with flips: a mirrored image gives the mirrored cells") {
   MaskRcnnSegmenterOptions options = tiny();
   SUBCASE("ranked by class score") {}

@@ -79,6 +79,10 @@ void check_input(const Config& c) {
            fmt::format("is below input.min_size_train's {}: the shorter side cannot be longer than the longer", size));
   if (in.max_size_test > 0 && in.min_size_test > in.max_size_test)
     fail(c, "input.max_size_test", fmt::format("is below input.min_size_test = {}", in.min_size_test));
+  if ((in.tile.height == 0) != (in.tile.width == 0))
+    fail(c, "input.tile", "one side is 0; want two sides, or 0 for the image in one piece");
+  const int64_t tile = std::min(in.tile.height, in.tile.width);
+  if (tile && in.overlap >= tile) fail(c, "input.overlap", fmt::format("must be smaller than a tile's side, {}", tile));
   want_count(c, "input.pixel_mean", in.pixel_mean, 3, ", one for each channel");
   want_count(c, "input.pixel_std", in.pixel_std, 3, ", one for each channel");
   if (in.redraw_empty_crops && in.crop.height == 0) fail(c, "input.redraw_empty_crops", "needs input.crop");

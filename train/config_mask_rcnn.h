@@ -21,6 +21,8 @@ struct InputConfig {
   int64_t max_size_train = 1333;
   int64_t min_size_test = 800;
   int64_t max_size_test = 1333;
+  ImageSize tile{0, 0};
+  int64_t overlap = 256;
   std::string format = "BGR";
   std::vector<double> pixel_mean{103.530, 116.280, 123.675};
   std::vector<double> pixel_std{1, 1, 1};
