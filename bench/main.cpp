@@ -1,6 +1,7 @@
 // glia_bench: Google Benchmark over the kernels, or
 //   glia_bench --conv-table [TEXT [ROUNDS [THREADS]]]   the convolutions against oneDNN's as a table; TEXT: only shapes whose name
 //                                                       contains it ("": all)
+//   glia_bench --conv-exact   [TEXT [ROUNDS [THREADS]]] the same table with run.precision = exact: direct sums alone
 //   glia_bench --conv-choices [TEXT [ROUNDS [THREADS]]] Winograd's algorithm against the implicit GEMM, and which one is chosen
 //   glia_bench --device cuda|cuda:N|emulated [TEXT]     the kernels of devices as tables; TEXT: only those whose name contains it
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include "bench/conv_shapes.h"
 #include "bench/device_table.h"
 #include "bench/run.h"
+#include "kernels/op.h"
 #include "kernels/simd.h"
 #include "tensor/error.h"
 #include "tensor/parallel.h"
@@ -18,7 +20,12 @@
 int main(int argc, char** argv) {
   glia::use_simd_of_environment();
   using Table = int(const std::string& only, int rounds);
+  constexpr auto print_exact = [](const std::string& only, int rounds) {
+    const glia::PrecisionScope exact(glia::Precision::exact);
+    return glia::bench::print_conv_table(only, rounds);
+  };
   const std::pair<const char*, Table*> tables[] = {{"--conv-table", glia::bench::print_conv_table},
+                                                   {"--conv-exact", print_exact},
                                                    {"--conv-choices", glia::bench::print_conv_choices}};
   for (const auto& [option, print] : tables) {
     if (argc < 2 || std::strcmp(argv[1], option) != 0) continue;
