@@ -26,7 +26,8 @@ struct Options {
 
 void check_format(const std::string& format, const char* option) {
   if (format != "coco" && format != "sartorius" && format != "labels")
-    throw UsageError("{} '{}': want coco, sartorius or labels; of weights: safetensors, pth, pkl, npz or onnx", option, format);
+    throw UsageError("{} '{}': want coco, sartorius or labels; of weights: safetensors, pth, pkl, npz, h5 or onnx", option,
+                     format);
 }
 
 std::string format_of(const Options& options) {
@@ -36,7 +37,7 @@ std::string format_of(const Options& options) {
   if (extension == ".csv") return "sartorius";
   throw UsageError(
       "cannot tell the format of '{}': end it in .json or .csv, or give --to coco, sartorius or labels; of weights: "
-      ".safetensors, .pth, .pkl, .npz, .onnx",
+      ".safetensors, .pth, .pkl, .npz, .weights.h5, .onnx",
       options.to);
 }
 
@@ -111,9 +112,9 @@ Command convert_command() {
                              "a data set, or a file of weights: safetensors, .pth, .pkl, .npz, .h5; for ONNX a checkpoint");
                 a.positional("TO", &options->to,
                              "a .json or .csv file, or a folder (with --to sartorius or labels); weights: .safetensors, .pth, "
-                             ".pkl, .npz, .onnx");
+                             ".pkl, .npz, .weights.h5, .onnx");
                 a.option("--to", &options->format,
-                         "coco, sartorius or labels; safetensors, pth, pkl, npz or onnx; default: by the ending of TO");
+                         "coco, sartorius or labels; safetensors, pth, pkl, npz, h5 or onnx; default: by the ending of TO");
                 a.option("--from", &options->from_format,
                          "the same; default: what FROM holds (train.csv, then COCO, then label maps)");
                 a.option("--names", &options->names, "weights of Mask R-CNN get the names of detectron2 or torchvision");

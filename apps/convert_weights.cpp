@@ -9,6 +9,7 @@
 #include "data/atomic_file.h"
 #include "data/weights.h"
 #include "models/weight_names.h"
+#include "models/weight_names_keras.h"
 #include "train/transfer.h"
 
 namespace glia {
@@ -21,6 +22,7 @@ std::optional<WeightsFormat> format_named(std::string_view name) {
   if (name == "pth" || name == "pt") return WeightsFormat::torch;
   if (name == "pkl") return WeightsFormat::pickle;
   if (name == "npz") return WeightsFormat::npz;
+  if (name == "h5") return WeightsFormat::hdf5;
   return std::nullopt;
 }
 
@@ -96,10 +98,13 @@ void convert_weights(const WeightsConversion& c) {
   if (!c.recipe.empty() && (format != WeightsFormat::safetensors || !c.names.empty()))
     throw UsageError("--recipe makes a checkpoint of Glia: TO ends in .safetensors, and there are no --names");
   if (!c.settings.empty() && c.recipe.empty()) throw UsageError("--set belongs to --recipe");
+  if (format == WeightsFormat::hdf5 && (!c.names.empty() || !c.to.ends_with(".weights.h5")))
+    throw UsageError("'{}': Keras loads weights from a file that ends in .weights.h5, under its own names (without --names)",
+                     c.to);
   const Weights weights = model_weights(read_weights(c.from));
   if (weights.tensors.empty()) throw DataError("{}: it holds no tensors", c.from);
   if (!c.recipe.empty()) return write_as_checkpoint(c, weights);
-  Weights out = renamed(weights, c.names);
+  Weights out = format == WeightsFormat::hdf5 ? to_keras(with_own_names(weights)) : renamed(weights, c.names);
   out.scalars.clear();
   write_weights(c.to, out, *format);
   if (!c.quiet) fmt::print("{}: {} tensors of {} ({})\n", c.to, out.tensors.size(), c.from, weights.format);

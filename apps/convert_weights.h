@@ -7,7 +7,7 @@ namespace glia {
 
 struct WeightsConversion {
   std::string from, to;
-  std::string format;  // safetensors, pth, pkl, npz or onnx; "": by the ending of `to`
+  std::string format;  // safetensors, pth, pkl, npz, h5 or onnx; "": by the ending of `to`
   std::string names;   // of Mask R-CNN's tensors: detectron2 or torchvision; "": as they are
   std::string recipe;  // makes a checkpoint that `predict` takes; "": weights alone
   std::vector<std::string> settings;

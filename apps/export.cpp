@@ -23,7 +23,8 @@ int run(const Options& options) {
                                      .settings = {},
                                      .quiet = options.common.quiet};
   if (!is_weights_conversion(conversion))
-    throw UsageError("--to '{}': end it in .onnx, .safetensors, .pth, .pkl or .npz (glia convert has more options)", options.to);
+    throw UsageError("--to '{}': end it in .onnx, .safetensors, .pth, .pkl, .npz or .weights.h5 (glia convert has more options)",
+                     options.to);
   convert_weights(conversion);
   return 0;
 }
@@ -33,7 +34,8 @@ int run(const Options& options) {
 Command export_command() {
   const auto options = std::make_shared<Options>();
   return {.name = "export",
-          .summary = "write a checkpoint for other programs: .onnx, .pth, .pkl, .npz, weights alone as .safetensors",
+          .summary =
+              "write a checkpoint for other programs: .onnx, .pth, .pkl, .npz, Keras' .weights.h5, weights alone as .safetensors",
           .example = "glia export run/checkpoints/best.safetensors --to model.onnx",
           .declare =
               [options](Arguments& a) {

@@ -14,7 +14,7 @@ namespace glia {
 namespace {
 
 constexpr std::string_view magic{"\x93NUMPY", 6};
-constexpr uint64_t max_header = 65'536;  // bytes; NumPy itself warns above 10,000
+constexpr uint64_t max_header = npy_head - 12;  // bytes; NumPy itself warns above 10,000
 
 struct Header {
   char order = '|';  // '<', '>', '=' or '|'
@@ -176,30 +176,35 @@ std::optional<size_t> npy_object(std::span<const std::byte> bytes, const std::st
   return header.kind == 'O' && header.shape.empty() ? std::optional(begin) : std::nullopt;
 }
 
-StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name) {
-  const auto [h, begin] = parse_header(bytes, name);
+NpyArray parse_npy_head(std::span<const std::byte> head, uint64_t size, const std::string& name) {
+  const auto [h, begin] = parse_header(head, name);
   if (h.kind == 'O') throw DataError("{}: a NumPy array of Python objects is not supported; save numbers", name);
   unsigned __int128 wanted = h.bytes;
   const bool empty = std::find(h.shape.begin(), h.shape.end(), 0) != h.shape.end();
-  const auto data = bytes.subspan(begin);
+  const uint64_t data = size - begin;
   for (const int64_t n : h.shape) {
     wanted = empty ? 0 : wanted * static_cast<uint64_t>(n);
-    if (wanted > data.size()) break;  // before it can overflow
+    if (wanted > data) break;  // before it can overflow
   }
-  if (wanted != data.size())
+  if (wanted != data)
     throw damaged(name,
-                  fmt::format("{} bytes of data, which is not what shape ({}) of {}{} takes", data.size(),
-                              fmt::join(h.shape, ", "), h.kind, h.bytes),
-                  bytes.size(), bytes.size());
+                  fmt::format("{} bytes of data, which is not what shape ({}) of {}{} takes", data, fmt::join(h.shape, ", "),
+                              h.kind, h.bytes),
+                  size, size);
 
-  StoredTensor t;
-  t.name = "array";
-  t.dtype = stored_type(h);
-  t.shape = h.shape;
-  t.strides = dense_strides(h.shape, h.fortran);
-  t.big_endian = h.order == '>';
-  t.storage = plain_storage(data, false);
-  return t;
+  NpyArray array{.tensor = {}, .data = begin};
+  array.tensor.name = "array";
+  array.tensor.dtype = stored_type(h);
+  array.tensor.shape = h.shape;
+  array.tensor.strides = dense_strides(h.shape, h.fortran);
+  array.tensor.big_endian = h.order == '>';
+  return array;
+}
+
+StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name) {
+  NpyArray array = parse_npy_head(bytes, bytes.size(), name);
+  array.tensor.storage = plain_storage(bytes.subspan(array.data), false);
+  return std::move(array.tensor);
 }
 
 Tensor decode_npy(std::span<const std::byte> bytes, const std::string& name) { return parse_npy(bytes, name).tensor(name); }

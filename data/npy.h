@@ -17,6 +17,14 @@ namespace glia {
 // element type that is not supported. Any byte order and both memory orders.
 StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name);
 
+// The same of a file of `size` bytes of which only `head` is there, its first npy_head bytes or all of them.
+struct NpyArray {
+  StoredTensor tensor;  // without its storage,
+  size_t data = 0;      // which begins at this byte
+};
+inline constexpr size_t npy_head = 65'536 + 12;
+NpyArray parse_npy_head(std::span<const std::byte> head, uint64_t size, const std::string& name);
+
 // Where the pickle begins in a .npy of one Python object; nothing for arrays of numbers. DataError for a damaged header.
 std::optional<size_t> npy_object(std::span<const std::byte> bytes, const std::string& name);
 std::string npy_object_header();

@@ -93,7 +93,10 @@ void read_torch_zip(std::shared_ptr<const ZipFile> zip, Weights& weights) {
         }
         return out;
       };
-      storage = std::make_shared<const Storage>(Storage{entry.size, weights.mapped, read});
+      Storage made{entry.size, weights.mapped, read};
+      if (entry.deflated)
+        made.read_into = [archive = zip.get(), &entry](std::span<std::byte> out) { archive->read_into(entry, {}, out); };
+      storage = std::make_shared<const Storage>(std::move(made));
     }
     if (id.elements > storage->size / stored_bytes_of(id.dtype))
       throw DataError("{}: the storage \"{}\" holds {} bytes, but {} elements of {} are promised", source, name, storage->size,

@@ -48,33 +48,32 @@ void read_safetensors(std::span<const std::byte> bytes, Weights& weights) {
   weights.format = "safetensors";
 }
 
+// The bytes behind an array's header, decoded straight into the memory that they are for.
+std::shared_ptr<const Storage> deflated_array(const ZipFile& zip, const ZipEntry& entry, size_t header) {
+  const auto read_into = [&zip, &entry, header](std::span<std::byte> out) {
+    std::vector<std::byte> head(header);
+    zip.read_into(entry, head, out);
+  };
+  const size_t size = static_cast<size_t>(entry.size) - header;
+  const auto read = [read_into, size] {
+    StoredBytes out;
+    out.own.resize(size);
+    read_into(out.own);
+    out.view = out.own;
+    return out;
+  };
+  return std::make_shared<const Storage>(Storage{size, false, read, read_into});
+}
+
 void read_npz(std::shared_ptr<const ZipFile> zip, Weights& weights) {
   constexpr std::string_view ending = ".npy";
   for (const ZipEntry& e : zip->entries()) {
-    const auto content = [archive = zip.get(), &e] {
-      StoredBytes out;
-      if (e.deflated) {
-        out.own = archive->read(e);
-        out.view = out.own;
-      } else {
-        out.view = archive->checked(e);
-      }
-      return out;
-    };
     if (count_code_points(e.name, 0x10ffff) < 0) throw DataError("{}: the name of a member is no valid UTF-8", weights.source);
     const std::string where = weights.source + ", member " + e.name;
-    const StoredBytes bytes = content();
-    StoredTensor t = parse_npy(bytes.view, where);
-    const auto size = t.storage->size, header = bytes.view.size() - size;
-    if (!e.deflated) {
-      t.storage = plain_storage(bytes.view.subspan(header), weights.mapped);
-    } else {
-      t.storage = std::make_shared<const Storage>(Storage{size, false, [content, header] {
-                                                            StoredBytes out = content();
-                                                            out.view = out.view.subspan(header);
-                                                            return out;
-                                                          }});
-    }
+    NpyArray array = parse_npy_head(zip->head(e, npy_head), e.size, where);
+    StoredTensor& t = array.tensor;
+    t.storage =
+        e.deflated ? deflated_array(*zip, e, array.data) : plain_storage(zip->checked(e).subspan(array.data), weights.mapped);
     t.name = e.name.substr(0, e.name.size() - ending.size());
     weights.tensors.push_back(std::move(t));
   }

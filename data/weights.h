@@ -47,11 +47,12 @@ enum class WeightsFormat {
   safetensors,
   torch,   // a zip that torch.load(weights_only=True) reads
   pickle,  // what detectron2's DetectionCheckpointer reads: {"model": {name: NumPy array}, "__author__": "Glia"}
-  npz      // stored, not deflated
+  npz,     // stored, not deflated
+  hdf5     // groups by the names' "/": with names of Keras (to_keras) its .weights.h5
 };
 
 // Through a temporary file; one tensor at a time is in memory. Of the scalars only texts go into safetensors' metadata, none
-// elsewhere. bfloat16, which NumPy lacks, becomes float32 in pickle and npz. DataError for a type that the format cannot hold;
+// elsewhere. bfloat16, which NumPy lacks, becomes float32 in pickle, npz and hdf5. DataError for a type that the format cannot hold;
 // IoError.
 void write_weights(const std::filesystem::path& path, const Weights& weights, WeightsFormat format);
 

@@ -1,6 +1,7 @@
 // Writers of weights; see weights.h. (PyTorch's is in torch_file.cpp.)
 #include <algorithm>
 
+#include "data/hdf5.h"
 #include "data/npy.h"
 #include "data/pickle_write.h"
 #include "data/safetensors.h"
@@ -74,6 +75,26 @@ void write_stored_npz(const std::filesystem::path& path, const Weights& weights)
   zip.commit();
 }
 
+void write_stored_hdf5(const std::filesystem::path& path, const Weights& weights) {
+  std::vector<SafetensorsEntry> entries;
+  for (const StoredTensor& t : weights.tensors) entries.push_back({t.name, t.dtype == "BF16" ? "F32" : t.dtype, t.shape, 0, 0});
+  std::string head;
+  try {
+    head = hdf5_head(entries);
+  } catch (const DataError& e) {
+    throw DataError("{}: {}", weights.source, e.what());
+  }
+  AtomicFile file(path);
+  file.write(head);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    std::vector<Tensor> keep;
+    const StoredTensor array = as_numpy(weights.tensors[i], weights.source, keep);
+    file.write(std::string(static_cast<size_t>(entries[i].begin - file.size()), '\0'));
+    file.write(array.bytes(weights.source).view);
+  }
+  file.commit();
+}
+
 }  // namespace
 
 Weights weights_of(const std::map<std::string, Tensor>& tensors, std::string source) {
@@ -100,6 +121,7 @@ void write_weights(const std::filesystem::path& path, const Weights& weights, We
     case WeightsFormat::torch: return write_torch_zip(path, weights);
     case WeightsFormat::pickle: return write_pickle(path, weights);
     case WeightsFormat::npz: return write_stored_npz(path, weights);
+    case WeightsFormat::hdf5: return write_stored_hdf5(path, weights);
   }
 }
 

@@ -27,9 +27,66 @@ uint32_t crc_of(std::span<const std::byte> bytes, bool mapped = false) {
   return static_cast<uint32_t>(crc);
 }
 
-// Runs zlib's `step` over buffers of any size, which it takes in pieces of 32 bits.
-template <class Step>
-int run_zlib(z_stream& z, std::span<const std::byte> in, std::span<std::byte> out, Step step) {
+// A deflated stream, decoded from its beginning on. It is taken in pieces, and what is decoded is summed while the cache holds it.
+class Inflater {
+ public:
+  Inflater(std::span<const std::byte> in, bool mapped, const std::string& name) : in_(in), mapped_(mapped) {
+    if (::inflateInit2(&z_, -MAX_WBITS) != Z_OK) throw OutOfMemoryError("{}: no memory for zlib", name);
+  }
+  ~Inflater() { ::inflateEnd(&z_); }
+  Inflater(const Inflater&) = delete;
+  Inflater& operator=(const Inflater&) = delete;
+
+  // The next bytes; returns how many: fewer than there is room for at the end, and where the stream is damaged.
+  size_t read(std::span<std::byte> out) {
+    constexpr size_t piece = size_t{1} << 20;
+    size_t given = 0;
+    while (result_ == Z_OK && given < out.size()) {
+      if (z_.avail_in == 0 && !next_piece()) break;
+      const size_t room = std::min(piece, out.size() - given);
+      auto* const to = reinterpret_cast<Bytef*>(out.data() + given);
+      z_.next_out = to;
+      z_.avail_out = static_cast<uInt>(room);
+      result_ = ::inflate(&z_, Z_NO_FLUSH);
+      const size_t now = room - z_.avail_out;
+      crc_ = ::crc32_z(crc_, to, now);
+      given += now;
+    }
+    if (result_ == Z_STREAM_END) release();
+    return given;
+  }
+
+  // Whether the stream ends here, with the last of its bytes.
+  bool ends() {
+    std::byte more[1];  // zlib wants room even for no bytes
+    return read(more) == 0 && result_ == Z_STREAM_END && z_.avail_in == 0 && in_.empty();
+  }
+  uint32_t crc() const { return static_cast<uint32_t>(crc_); }
+
+ private:
+  bool next_piece() {
+    constexpr size_t piece = size_t{4} << 20;
+    release();
+    if (in_.empty()) return false;
+    now_ = in_.first(std::min(piece, in_.size()));
+    in_ = in_.subspan(now_.size());
+    z_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(now_.data()));
+    z_.avail_in = static_cast<uInt>(now_.size());
+    return true;
+  }
+  void release() {
+    if (mapped_) MappedFile::release(now_);
+  }
+
+  std::span<const std::byte> in_, now_;  // what was not begun yet, and the piece that is being decoded
+  bool mapped_;
+  z_stream z_{};
+  int result_ = Z_OK;
+  uLong crc_ = 0;
+};
+
+// Deflates everything, in pieces of 32 bits; false where zlib fails.
+bool deflate_all(z_stream& z, std::span<const std::byte> in, std::span<std::byte> out) {
   constexpr size_t piece = size_t{1} << 30;
   size_t taken = 0, given = 0;
   for (;;) {
@@ -38,11 +95,11 @@ int run_zlib(z_stream& z, std::span<const std::byte> in, std::span<std::byte> ou
     z.avail_in = static_cast<uInt>(in_now);
     z.next_out = reinterpret_cast<Bytef*>(out.data() + given);
     z.avail_out = static_cast<uInt>(out_now);
-    const int result = step(&z, taken + in_now == in.size() ? Z_FINISH : Z_NO_FLUSH);
+    const int result = ::deflate(&z, taken + in_now == in.size() ? Z_FINISH : Z_NO_FLUSH);
     taken += in_now - z.avail_in;
     given += out_now - z.avail_out;
     const bool moved = z.avail_in != in_now || z.avail_out != out_now;
-    if (result == Z_STREAM_END || (result != Z_OK && result != Z_BUF_ERROR) || !moved) return result;
+    if (result == Z_STREAM_END || (result != Z_OK && result != Z_BUF_ERROR) || !moved) return result == Z_STREAM_END;
   }
 }
 
@@ -222,21 +279,34 @@ std::span<const std::byte> ZipFile::checked(const ZipEntry& entry) const {
 }
 
 std::vector<std::byte> ZipFile::read(const ZipEntry& entry) const {
-  const auto in = stored(entry);
   std::vector<std::byte> out(static_cast<size_t>(entry.size));
+  read_into(entry, {}, out);
+  return out;
+}
+
+void ZipFile::read_into(const ZipEntry& entry, std::span<std::byte> head, std::span<std::byte> rest) const {
+  GLIA_CHECK(head.size() + rest.size() == entry.size, "{}: \"{}\" has {} bytes", name_, entry.name, entry.size);
   if (!entry.deflated) {
-    std::copy(in.begin(), in.end(), out.begin());
-  } else {
-    z_stream z{};
-    if (::inflateInit2(&z, -MAX_WBITS) != Z_OK) throw OutOfMemoryError("{}: no memory for zlib", name_);
-    std::byte overflow[1];  // zlib wants room even for no bytes, and must not find more than announced
-    const auto room = out.empty() ? std::span<std::byte>(overflow) : std::span<std::byte>(out);
-    const int result = run_zlib(z, in, room, [](z_stream* s, int) { return ::inflate(s, Z_NO_FLUSH); });
-    const bool whole = result == Z_STREAM_END && z.total_out == out.size() && z.total_in == in.size();
-    ::inflateEnd(&z);
-    if (!whole) fail(fmt::format("member \"{}\" does not decode to its {} bytes", entry.name, entry.size), entry.data);
+    const auto in = checked(entry);
+    std::copy_n(in.begin(), head.size(), head.begin());
+    std::copy(in.begin() + static_cast<std::ptrdiff_t>(head.size()), in.end(), rest.begin());
+    return;
   }
-  if (crc_of(out) != entry.crc) fail(fmt::format("member \"{}\" has a wrong checksum", entry.name), entry.data);
+  Inflater stream(stored(entry), mapped_, name_);
+  const bool whole = stream.read(head) == head.size() && stream.read(rest) == rest.size();
+  const uint32_t crc = stream.crc();
+  if (!whole || !stream.ends())
+    fail(fmt::format("member \"{}\" does not decode to its {} bytes", entry.name, entry.size), entry.data);
+  if (crc != entry.crc) fail(fmt::format("member \"{}\" has a wrong checksum", entry.name), entry.data);
+}
+
+std::vector<std::byte> ZipFile::head(const ZipEntry& entry, size_t count) const {
+  std::vector<std::byte> out(static_cast<size_t>(std::min<uint64_t>(count, entry.size)));
+  if (entry.deflated) {
+    out.resize(Inflater(stored(entry), mapped_, name_).read(out));
+  } else {
+    std::copy_n(stored(entry).begin(), out.size(), out.begin());
+  }
   return out;
 }
 
@@ -251,10 +321,10 @@ void ZipWriter::add(const std::string& name, std::string_view content, bool defl
     if (::deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -MAX_WBITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
       throw OutOfMemoryError("{}: no memory for zlib", path_.string());
     packed.resize(::deflateBound(&z, static_cast<uLong>(bytes.size())));
-    const int result = run_zlib(z, bytes, packed, [](z_stream* s, int flush) { return ::deflate(s, flush); });
+    const bool whole = deflate_all(z, bytes, packed);
     packed.resize(z.total_out);
     ::deflateEnd(&z);
-    GLIA_CHECK(result == Z_STREAM_END, "{}: zlib answers {}", path_.string(), result);
+    GLIA_CHECK(whole, "{}: zlib does not deflate \"{}\"", path_.string(), name);
   }
   const auto data = deflate ? std::span<const std::byte>(packed) : bytes;
   ZipEntry e{name, content.size(), data.size(), file_.size(), 0, crc_of(bytes), deflate};

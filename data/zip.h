@@ -51,6 +51,9 @@ class ZipFile {
   std::span<const std::byte> stored(const ZipEntry& entry) const;   // the bytes in the file, compressed or not, unchecked
   std::span<const std::byte> checked(const ZipEntry& entry) const;  // of a stored member; CRC-32 is checked
   std::vector<std::byte> read(const ZipEntry& entry) const;         // decoded; size and CRC-32 are checked
+  // The same into memory that is there already: what it begins with into `head`, the rest behind it, entry.size bytes together.
+  void read_into(const ZipEntry& entry, std::span<std::byte> head, std::span<std::byte> rest) const;
+  std::vector<std::byte> head(const ZipEntry& entry, size_t count) const;  // the first bytes, decoded; unchecked
 
  private:
   void parse(const ZipLimits& limits);

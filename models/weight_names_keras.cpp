@@ -38,6 +38,10 @@ std::optional<std::pair<std::string, int64_t>> numbered(const std::string& layer
   return std::nullopt;
 }
 
+// Variables of a layer in the order of .weights.h5, and how many of them a kind of layer has.
+const std::vector<std::string> by_place{"weight", "bias", "running_mean", "running_var"};
+size_t roles_of(const std::string& kind) { return kind == "batch_normalization" ? 4 : 2; }
+
 std::optional<Variable> variable(const std::string& name) {
   static const std::map<std::string, std::string> roles{{"kernel", "weight"},
                                                         {"bias", "bias"},
@@ -45,11 +49,10 @@ std::optional<Variable> variable(const std::string& name) {
                                                         {"beta", "bias"},
                                                         {"moving_mean", "running_mean"},
                                                         {"moving_variance", "running_var"}};
-  static const std::vector<std::string> by_place{"weight", "bias", "running_mean", "running_var"};
   const std::vector<std::string> parts = split(name);
   if (parts.size() == 4 && (parts[0] == "layers" || parts[0] == "_layer_checkpoint_dependencies") && parts[2] == "vars") {
     const auto kind = numbered(parts[1]);
-    const size_t known = kind && kind->first == "batch_normalization" ? 4 : 2;
+    const size_t known = roles_of(kind ? kind->first : "");
     for (size_t i = 0; i < known; ++i)
       if (parts[3] == std::to_string(i)) return {{parts[1], by_place[i]}};
     return std::nullopt;
@@ -124,6 +127,27 @@ Weights from_keras(const Weights& weights) {
   for (size_t i = 1; i < out.tensors.size(); ++i)
     if (out.tensors[i].name == out.tensors[i - 1].name)
       throw DataError("{}: two tensors become {}; models within models are not read", weights.source, out.tensors[i].name);
+  return out;
+}
+
+Weights to_keras(const Weights& weights) {
+  Weights out = weights;
+  for (StoredTensor& t : out.tensors) {
+    const size_t dot = std::min(t.name.rfind('.'), t.name.size());
+    const std::string layer = t.name.substr(0, dot), role = dot < t.name.size() ? t.name.substr(dot + 1) : "";
+    const auto kind = numbered(layer);
+    const auto place = std::find(by_place.begin(), by_place.end(), role);
+    const auto i = static_cast<size_t>(place - by_place.begin());
+    if (!kind || i >= roles_of(kind->first))
+      throw DataError(
+          "{}: \"{}\" is of no layer that Keras has; written for it are networks of conv2d, conv2d_transpose, "
+          "batch_normalization and dense, such as unet_keras and unet_dsb",
+          weights.source, t.name);
+    if (role == "weight" && t.shape.size() == 4) permute(t, {2, 3, 1, 0});
+    if (role == "weight" && t.shape.size() == 2) permute(t, {1, 0});
+    t.name = "layers/" + layer + "/vars/" + std::to_string(i);
+  }
+  std::sort(out.tensors.begin(), out.tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return out;
 }
 

@@ -13,4 +13,7 @@ bool are_of_keras(const Weights& weights);
 // state is left out.
 Weights from_keras(const Weights& weights);
 
+// The way back, to the names of .weights.h5 as Keras 3 loads it. DataError for a layer that is none of a kind that Keras numbers.
+Weights to_keras(const Weights& weights);
+
 }  // namespace glia
