@@ -14,7 +14,7 @@ namespace glia {
 namespace {
 
 constexpr std::string_view magic{"\x93NUMPY", 6};
-constexpr uint64_t max_header = npy_head - 12;  // bytes; NumPy itself warns above 10,000
+constexpr uint64_t max_header = 65'536;  // bytes; NumPy itself warns above 10,000
 
 struct Header {
   char order = '|';  // '<', '>', '=' or '|'
@@ -151,6 +151,13 @@ DataError damaged(const std::string& name, std::string_view what, size_t at, siz
   return DataError("{}: damaged NumPy array: {} (at byte {} of {})", name, what, at, size);
 }
 
+size_t text_begin(int version) { return version == 1 ? 10 : 12; }
+uint64_t text_length(std::span<const std::byte> bytes, size_t begin) {
+  uint64_t length = 0;
+  for (size_t i = begin; i-- > 8;) length = length << 8 | std::to_integer<uint64_t>(bytes[i]);
+  return length;
+}
+
 // The header, and where the data begin.
 std::pair<Header, size_t> parse_header(std::span<const std::byte> bytes, const std::string& name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -160,10 +167,9 @@ std::pair<Header, size_t> parse_header(std::span<const std::byte> bytes, const s
   const int version = text[6];
   if (version < 1 || version > 3 || text[7] != 0)
     throw DataError("{}: version {} of NumPy's format is not supported", name, version);
-  const size_t begin = version == 1 ? 10 : 12;
+  const size_t begin = text_begin(version);
   if (text.size() < begin) throw fail("the header is cut off", text.size());
-  uint64_t length = 0;
-  for (size_t i = begin; i-- > 8;) length = length << 8 | std::to_integer<uint64_t>(bytes[i]);
+  const uint64_t length = text_length(bytes, begin);
   if (length > max_header) throw fail(fmt::format("a header of {} bytes, at most {} are allowed", length, max_header), 8);
   if (length > bytes.size() - begin) throw fail("the header is cut off", text.size());
   return {HeaderParser(text.substr(begin, length), name).parse(), begin + length};
@@ -174,6 +180,12 @@ std::pair<Header, size_t> parse_header(std::span<const std::byte> bytes, const s
 std::optional<size_t> npy_object(std::span<const std::byte> bytes, const std::string& name) {
   const auto [header, begin] = parse_header(bytes, name);
   return header.kind == 'O' && header.shape.empty() ? std::optional(begin) : std::nullopt;
+}
+
+size_t npy_header_size(std::span<const std::byte> first) {
+  if (first.size() < 12) return 12;
+  const size_t begin = text_begin(std::to_integer<int>(first[6]));
+  return begin + static_cast<size_t>(std::min(text_length(first, begin), max_header));
 }
 
 NpyArray parse_npy_head(std::span<const std::byte> head, uint64_t size, const std::string& name) {

@@ -17,13 +17,14 @@ namespace glia {
 // element type that is not supported. Any byte order and both memory orders.
 StoredTensor parse_npy(std::span<const std::byte> bytes, const std::string& name);
 
-// The same of a file of `size` bytes of which only `head` is there, its first npy_head bytes or all of them.
+// The same of a file of `size` bytes of which only `head` is there: its header, or all of it.
 struct NpyArray {
   StoredTensor tensor;  // without its storage,
   size_t data = 0;      // which begins at this byte
 };
-inline constexpr size_t npy_head = 65'536 + 12;
 NpyArray parse_npy_head(std::span<const std::byte> head, uint64_t size, const std::string& name);
+// How long the header is by a file's first 12 bytes, whatever they are; at most what is read.
+size_t npy_header_size(std::span<const std::byte> first);
 
 // Where the pickle begins in a .npy of one Python object; nothing for arrays of numbers. DataError for a damaged header.
 std::optional<size_t> npy_object(std::span<const std::byte> bytes, const std::string& name);

@@ -70,7 +70,7 @@ void read_npz(std::shared_ptr<const ZipFile> zip, Weights& weights) {
   for (const ZipEntry& e : zip->entries()) {
     if (count_code_points(e.name, 0x10ffff) < 0) throw DataError("{}: the name of a member is no valid UTF-8", weights.source);
     const std::string where = weights.source + ", member " + e.name;
-    NpyArray array = parse_npy_head(zip->head(e, npy_head), e.size, where);
+    NpyArray array = parse_npy_head(zip->head(e, npy_header_size(zip->head(e, 12))), e.size, where);
     StoredTensor& t = array.tensor;
     t.storage =
         e.deflated ? deflated_array(*zip, e, array.data) : plain_storage(zip->checked(e).subspan(array.data), weights.mapped);

@@ -11,6 +11,7 @@
 #include "data/hdf5.h"
 #include "models/unet.h"
 #include "models/weight_names.h"
+#include "models/weight_names_keras.h"
 #include "tests/paths.h"
 #include "train/transfer.h"
 
@@ -210,6 +211,97 @@ TEST_CASE("hdf5: files made to do harm") {
     CHECK_MESSAGE(message_of(f.content).starts_with("sample.h5: "), message_of(f.content));
     if (message_of(f.content).find(f.phrase) == std::string::npos) MESSAGE(message_of(f.content));
   }
+}
+
+TEST_CASE("hdf5: a UNet is written as Keras writes it, data set by data set") {
+  const TemporaryFolder folder;
+  for (const char* file : samples) {  // layer_names of .h5 put the layers in order; the other has them so
+    CAPTURE(file);
+    const Weights own = with_own_names(model_weights(read_weights(sample(file))));
+    write_weights(folder / "w.weights.h5", to_keras(own), WeightsFormat::hdf5);
+    const Weights got = read_weights(folder / "w.weights.h5"), want = read_weights(sample("keras_unet.weights.h5"));
+    CHECK(got.format == "Keras (HDF5)");
+    CHECK(got.tensors.size() == want.tensors.size() - 2);  // the optimizer's
+    for (const StoredTensor& t : got.tensors) {
+      CAPTURE(t.name);
+      const StoredTensor* there = want.find(t.name);
+      REQUIRE(there);
+      CHECK(t.dtype == there->dtype);
+      CHECK(t.shape == there->shape);
+      const StoredBytes a = t.bytes("a"), b = there->bytes("b");
+      CHECK(std::equal(a.view.begin(), a.view.end(), b.view.begin(), b.view.end()));
+    }
+    const Weights back = with_own_names(got);
+    REQUIRE(back.tensors.size() == own.tensors.size());
+    for (size_t i = 0; i < own.tensors.size(); ++i) {
+      CHECK(back.tensors[i].name == own.tensors[i].name);
+      const Tensor a = back.load(back.tensors[i]), b = own.load(own.tensors[i]);
+      CHECK(a.shape() == b.shape());
+      CHECK(std::memcmp(a.raw(), b.raw(), b.bytes()) == 0);
+    }
+  }
+}
+
+TEST_CASE("hdf5: written types, shapes, and groups larger than a node") {
+  const TemporaryFolder folder;
+  std::map<std::string, Tensor> tensors{{"f16", Tensor::full({3}, 1.5).cast(DType::float16)},
+                                        {"f32", Tensor::from<float>({2, 2}, std::vector<float>{1, -0.f, 1e-40f, 3})},
+                                        {"f64", Tensor::scalar(2.5, DType::float64)},
+                                        {"i32", Tensor::full({1, 2, 3}, -7, DType::int32)},
+                                        {"i64", Tensor::full({2}, -70000000000.0, DType::int64)},
+                                        {"u8", Tensor::full({3}, 200, DType::uint8)},
+                                        {"none", Tensor::zeros({0, 3})}};
+  for (int i = 0; i < 300; ++i) tensors[fmt::format("many/{}/x", i)] = Tensor::full({1}, i);  // 38 nodes of a tree that holds 38
+  const Weights made = weights_of(tensors, "made");
+  write_weights(folder / "w.h5", made, WeightsFormat::hdf5);
+  const std::string content = read_file(folder / "w.h5");
+  CHECK(number_at(content, 40) == content.size());  // the end that the superblock tells
+  const Weights got = read_weights(folder / "w.h5");
+  REQUIRE(got.tensors.size() == made.tensors.size());
+  for (size_t i = 0; i < got.tensors.size(); ++i) {
+    const StoredTensor &a = got.tensors[i], &b = made.tensors[i];
+    CAPTURE(b.name);
+    CHECK(a.name == b.name);
+    CHECK(a.dtype == b.dtype);
+    CHECK(a.shape == b.shape);
+    const StoredBytes x = a.bytes("a"), y = b.bytes("b");
+    CHECK(std::equal(x.view.begin(), x.view.end(), y.view.begin(), y.view.end()));
+  }
+  // Names are searched by the tree's keys, each of which is the last name of the node before it.
+  size_t tree = content.find("TREE"), largest = tree;
+  for (; tree != std::string::npos; tree = content.find("TREE", tree + 1))
+    if (content[tree + 6] > content[largest + 6]) largest = tree;
+  REQUIRE(content[largest + 6] == 38);
+  const size_t names = content.rfind("HEAP", largest) + 32;
+  const auto name_at = [&](size_t at) { return std::string(content.c_str() + names + number_at(content, at)); };
+  CHECK(name_at(largest + 24) == "");
+  for (size_t i = 0; i < 38; ++i) {
+    const size_t node = number_at(content, largest + 32 + 16 * i), last = node + 8 + 40 * (size_t(content[node + 6]) - 1);
+    CHECK(content.substr(node, 4) == "SNOD");
+    CHECK(name_at(last) == name_at(largest + 40 + 16 * i));
+    CHECK(name_at(largest + 24 + 16 * i) < name_at(node + 8));
+  }
+  const Weights half = weights_of({{"b", Tensor::full({2}, 0.5).cast(DType::bfloat16)}}, "made");
+  write_weights(folder / "w.h5", half, WeightsFormat::hdf5);  // NumPy has no such type
+  CHECK(read_weights(folder / "w.h5").tensors[0].dtype == "F32");
+  CHECK(read_weights(folder / "w.h5").load(read_weights(folder / "w.h5").tensors[0]).data<float>()[1] == 0.5f);
+}
+
+TEST_CASE("hdf5: what cannot be written for Keras") {
+  const TemporaryFolder folder;
+  const auto write = [&](const std::map<std::string, Tensor>& tensors) {
+    write_weights(folder / "w.h5", weights_of(tensors, "made"), WeightsFormat::hdf5);
+  };
+  const Tensor one = Tensor::zeros({1});
+  CHECK_THROWS_WITH_AS(write({{"a", Tensor::zeros({1}, DType::boolean)}}), doctest::Contains("made: \"a\" is BOOL"), DataError);
+  for (const char* name : {"", "/a", "a/", "a//b", "a/./b"})
+    CHECK_THROWS_WITH_AS(write({{name, one}}), doctest::Contains("cannot be the name"), DataError);
+  CHECK_THROWS_WITH_AS(write({{"a", one}, {"a/b", one}}), doctest::Contains("cannot be the name"), DataError);
+  CHECK_FALSE(fs::exists(folder / "w.h5"));
+  for (const char* name : {"inc.conv.weight", "conv2d.running_mean", "conv2d", "conv2d_01x.weight"})
+    CHECK_THROWS_WITH_AS(to_keras(weights_of({{name, one}}, "made")), doctest::Contains("no layer that Keras has"), DataError);
+  const Weights norm = to_keras(weights_of({{"batch_normalization_2.running_var", one}}, "made"));
+  CHECK(norm.tensors[0].name == "layers/batch_normalization_2/vars/3");
 }
 
 TEST_SUITE_END();

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -12,6 +13,7 @@
 #include <functional>
 #include <string>
 
+#include "data/atomic_file.h"
 #include "data/npy.h"
 #include "data/weights.h"
 #include "tests/paths.h"
@@ -365,6 +367,31 @@ TEST_CASE("hostile files of weights: deflated members that grow") {
   CHECK_THROWS_WITH_AS(read_weights(path), doctest::Contains("exhaust memory"), DataError);
   write_npz(path, {{"a", Tensor::zeros({3'000'000})}});
   CHECK(read_weights(path).tensors.size() == 1);
+}
+
+TEST_CASE("a deflated array is decoded once, into the memory that it stays in, and checked") {
+  const TemporaryFolder folder;
+  const fs::path path = folder / "w.npz";
+  Tensor big({6, 1 << 20});  // 24 MB, of which deflating leaves 17
+  for (int64_t i = 0; i < big.size(); ++i) big.data<float>()[i] = static_cast<float>((i * 7919) % 10007) / 10007;
+  write_npz(path, {{"big", big}, {"small", Tensor::full({3}, 2)}});
+  {
+    ::malloc_trim(0);  // memory that is kept for later would hide what is taken
+    reset_peak();
+    const int64_t before = status_kb("VmRSS");
+    const Weights weights = read_weights(path);
+    const Tensor got = weights.load(*weights.find("big"));
+    const int64_t taken = status_kb("VmHWM") - before;
+    CHECK(std::memcmp(got.raw(), big.raw(), big.bytes()) == 0);
+    CHECK(taken < static_cast<int64_t>(big.bytes() / 1024) * 12 / 10 + 8 * 1024);
+  }
+  std::string content = read_file(path);
+  const size_t crc = content.find("PK\x01\x02") + 16;
+  for (const size_t at : {size_t{14}, crc}) content[at] = static_cast<char>(content[at] ^ 1);
+  std::ofstream(path, std::ios::binary) << content;
+  const Weights damaged = read_weights(path);
+  CHECK(damaged.load(*damaged.find("small")).data<float>()[2] == 2);
+  CHECK_THROWS_WITH_AS(damaged.load(*damaged.find("big")), doctest::Contains("\"big.npy\" has a wrong checksum"), DataError);
 }
 
 TEST_SUITE_END();

@@ -65,6 +65,17 @@ done
 expect 0 "0 of 18 tensors differ" "$GLIA" inspect h5.safetensors weights.h5.safetensors
 expect 0 "" "$GLIA" predict h5.safetensors --images cells --out keras --write labels
 expect 0 "matched          18 of the model's 18 tensors" "$GLIA" train unet --data cells --out fourth "${KERAS[@]}" --set solver.max_iterations=1 --set eval.pictures=0 --set init.weights="$KERAS_SAMPLES/keras_unet.weights.h5"
+# and are written for Keras again
+expect 0 "18 tensors of h5.safetensors" "$GLIA" convert h5.safetensors back.weights.h5
+expect 0 "" "$GLIA" export "$KERAS_SAMPLES/keras_unet.h5" --to direct.weights.h5
+cmp -s back.weights.h5 direct.weights.h5 && pass || fail "a checkpoint and its source become other files of Keras"
+expect 0 "matched" "$GLIA" convert back.weights.h5 again.safetensors --recipe unet "${KERAS[@]}"
+expect 0 "0 of 18 tensors differ" "$GLIA" inspect h5.safetensors again.safetensors
+expect 2 "ends in .weights.h5" "$GLIA" convert h5.safetensors x.h5
+expect 2 "ends in .weights.h5" "$GLIA" convert h5.safetensors x --to h5
+expect 2 "without --names" "$GLIA" convert h5.safetensors x.weights.h5 --names torchvision
+expect 3 "is of no layer that Keras has" "$GLIA" convert border/checkpoints/last.safetensors x.weights.h5
+absent x.h5 x.weights.h5
 head -c 20000 "$KERAS_SAMPLES/keras_unet.h5" >cut.h5
 expect 3 "cut.h5: damaged HDF5 file" "$GLIA" inspect cut.h5
 
