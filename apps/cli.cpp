@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 
+#include "data/limits.h"
 #include "kernels/conv.h"
 #include "kernels/simd.h"
 #include "tensor/error.h"
@@ -134,11 +135,17 @@ bool has_vendor_kernels(DeviceKind device) {
                                             : nullptr);
 }
 
+void declare_limits(Arguments& a, std::vector<std::string>* limits) {
+  a.repeated("--file-limit", limits,
+             "NAME=NUMBER: what a file may ask for at most, such as pixels=400M; --file-limit ? lists the names");
+}
+
 void CommonOptions::declare(Arguments& a) {
   a.option("--device", &device, "auto, cpu, cuda, cuda:N or emulated");
   a.option("--kernels", &kernels, "auto, hand, vendor or reference");
   a.option("--threads", &threads, "worker threads; 0: all cores");
   a.option("--mem-limit", &mem_limit, "most memory that tensors may take, such as 4G");
+  declare_limits(a, &limits);
   a.flag("--quiet", &quiet, "errors and warnings only");
   a.flag("--sync", &sync, "wait for every kernel, so that a failure on a GPU names its op");
 }
@@ -159,6 +166,7 @@ void CommonOptions::apply_to(Device chosen) const {
   if (threads < 0 || threads > 1024) throw UsageError("--threads {}: want 0 (all cores) to 1024", threads);
   if (threads > 0) set_num_threads(static_cast<int>(threads));
   if (!mem_limit.empty()) set_memory_limit(parse_bytes(mem_limit), chosen);
+  for (const std::string& limit : limits) set_file_limit(limit);
   set_kernel_choice(parse_kernels(kernels, chosen));
   set_synchronous_launches(sync);
 }

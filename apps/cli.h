@@ -41,6 +41,7 @@ struct CommonOptions {
   std::string kernels = "auto";
   int64_t threads = 0;  // 0: all cores
   std::string mem_limit;
+  std::vector<std::string> limits;  // NAME=NUMBER each, see data/limits.h
   bool quiet = false;
   bool sync = false;
 
@@ -53,6 +54,9 @@ struct CommonOptions {
  private:
   void apply_to(Device chosen) const;
 };
+
+// The option --file-limit, for set_file_limit.
+void declare_limits(Arguments& arguments, std::vector<std::string>* limits);
 
 // Whether this program holds bodies of a vendor's library for the device: oneDNN, cuDNN. The convolution stands for all: a library that
 // has any has that.

@@ -115,6 +115,7 @@ class Comparison {
                                    "--threads", std::to_string(options_.common.threads),
                                    "--quiet"};
     if (!options_.common.mem_limit.empty()) words.insert(words.end(), {"--mem-limit", options_.common.mem_limit});
+    for (const std::string& limit : options_.common.limits) words.insert(words.end(), {"--file-limit", limit});
     return words;
   }
   std::vector<std::string> train_words(const Entry& entry, const fs::path& run, const std::vector<std::string>& settings) const {

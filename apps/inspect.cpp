@@ -10,6 +10,7 @@
 
 #include "apps/cli.h"
 #include "data/image_io.h"
+#include "data/limits.h"
 #include "data/weights.h"
 
 namespace glia {
@@ -20,6 +21,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string file;
   std::optional<std::string> other;
+  std::vector<std::string> limits;
 };
 
 struct Statistics {
@@ -139,6 +141,7 @@ int compare(const fs::path& left, const fs::path& right) {
 }
 
 int run(const Options& options) {
+  for (const std::string& limit : options.limits) set_file_limit(limit);
   if (options.other) return compare(options.file, *options.other);
   if (has_image_extension(options.file)) {
     show_image(options.file);
@@ -157,8 +160,10 @@ Command inspect_command() {
           .example = "glia inspect RUN/checkpoints/best.safetensors",
           .declare =
               [options](Arguments& a) {
-                a.positional("FILE", &options->file, "safetensors, PyTorch's .pth, a .pkl, .npz or .npy, Keras' .h5, or an image");
+                a.positional("FILE", &options->file,
+                             "safetensors, PyTorch's .pth, a .pkl, .npz or .npy, Keras' .h5, or an image");
                 a.positional("OTHER", &options->other, "a second file to compare with");
+                declare_limits(a, &options->limits);
               },
           .run = [options] { return run(*options); }};
 }

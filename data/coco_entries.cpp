@@ -113,7 +113,8 @@ void CocoBuilder::add_annotation(CocoEntry& e, int64_t index) {
   if (results_ && !std::isfinite(e.score))
     return stop("result without score", fmt::format("{} of image '{}': no finite score", where, sample.id));
   if (static_cast<int64_t>(sample.instances.size()) >= limits_.instances) {
-    return stop("too many instances", fmt::format("image '{}' has more than {} instances", sample.id, limits_.instances));
+    return stop("too many instances",
+                fmt::format("image '{}' has more than {} instances{}", sample.id, limits_.instances, raise_hint("instances")));
   }
 
   Instance instance;

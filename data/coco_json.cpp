@@ -192,7 +192,7 @@ class Handler {
   }
   bool enter() {
     if (++depth_ <= limits_.depth) return true;
-    return fail(fmt::format("nested deeper than {} levels", limits_.depth));
+    return fail(fmt::format("nested deeper than {} levels{}", limits_.depth, raise_hint("json_depth")));
   }
   void wrong(const char* got) {
     if (entry_.wrong.empty()) entry_.wrong = fmt::format("{} where {} was expected", got, wanted());
@@ -285,7 +285,8 @@ bool parse(const std::filesystem::path& path, Handler& handler, Faults& faults, 
   if (!parsed.IsError()) return true;
   std::string what, kind = "not JSON";
   if (stream.string_too_long()) {
-    what = fmt::format("a string of more than {} bytes", limits.string_bytes), kind = "JSON beyond the limits";
+    what = fmt::format("a string of more than {} bytes{}", limits.string_bytes, raise_hint("string_bytes")),
+    kind = "JSON beyond the limits";
   } else if (!handler.error().empty()) {
     what = handler.error(), kind = "not COCO JSON";
   } else {

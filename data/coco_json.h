@@ -9,14 +9,15 @@
 
 #include "data/faults.h"
 #include "data/instance.h"
+#include "data/limits.h"
 
 namespace glia {
 
 struct CocoLimits {
-  int depth = 64;                          // of nested arrays and objects
-  size_t string_bytes = size_t{16} << 20;  // of one string
-  int64_t instances = 100'000;             // of one image
-  int64_t pixels = 178'956'970;            // of one image
+  int depth = static_cast<int>(file_limits().json_depth);                 // of nested arrays and objects
+  size_t string_bytes = static_cast<size_t>(file_limits().string_bytes);  // of one string
+  int64_t instances = file_limits().instances;                            // of one image
+  int64_t pixels = file_limits().pixels;                                  // of one image
 };
 
 // Samples in the order of "images"; id = file_name without folder and ending, file empty (data/dataset.h finds it). Categories in the

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstring>
 
+#include "data/limits.h"
 #include "data/pickle.h"
 #include "tensor/error.h"
 
@@ -18,7 +19,6 @@ constexpr uint64_t undefined = ~uint64_t{0};
 constexpr size_t max_name = 1024, max_rank = 32, max_messages = 4096;
 constexpr int max_depth = 64;
 constexpr int64_t max_objects = 200'000, max_parts = 4'000'000;  // parts: messages, and entries of trees and heaps
-constexpr uint64_t max_text = uint64_t{16} << 20;                // of names and attributes together
 
 // Numbers of messages in object headers.
 enum Kind : uint64_t {
@@ -270,7 +270,8 @@ class Reader {
 
   void count_text(uint64_t size) {
     text_bytes_ += size;
-    if (text_bytes_ > max_text) fail("names and texts of more than {} bytes", max_text);
+    if (text_bytes_ > static_cast<uint64_t>(file_limits().string_bytes))
+      fail("names and texts of more than {} bytes{}", file_limits().string_bytes, raise_hint("string_bytes"));
   }
 
   void add_text(const std::string& name, std::string_view value) {

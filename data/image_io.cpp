@@ -96,15 +96,16 @@ void check_image_limits(const ImageFacts& facts, uint64_t file_bytes, const Imag
   // No overflow: sides are below 2^32, and 128 bits hold every product.
   const auto pixels = static_cast<__int128>(facts.height) * facts.width;
   if (pixels > limits.pixels)
-    throw DataError("{}: {} x {} pixels, at most {} are allowed; a damaged header, or an image to be cut into tiles", name,
-                    facts.height, facts.width, limits.pixels);
+    throw DataError("{}: {} x {} pixels, at most {} are allowed; a damaged header, or an image to be cut into tiles{}", name,
+                    facts.height, facts.width, limits.pixels, raise_hint("pixels"));
   const auto bytes = pixels * facts.channels * facts.pages * static_cast<int64_t>(size_of(facts.dtype));
   const auto text =
       fmt::format("{} page(s) of {} x {} x {} {}", facts.pages, facts.height, facts.width, facts.channels, name_of(facts.dtype));
-  if (bytes > limits.bytes) throw DataError("{}: {} take more than the {} bytes allowed", name, text, limits.bytes);
+  if (bytes > limits.bytes)
+    throw DataError("{}: {} take more than the {} bytes allowed{}", name, text, limits.bytes, raise_hint("decoded_bytes"));
   if (bytes > limits.free_bytes && bytes / static_cast<int64_t>(limits.expansion) > file_bytes)
-    throw DataError("{}: {} cannot be in a file of {} bytes; a damaged header, or a file made to exhaust memory", name, text,
-                    file_bytes);
+    throw DataError("{}: {} cannot be in a file of {} bytes; a damaged header, or a file made to exhaust memory{}", name, text,
+                    file_bytes, raise_hint("image_ratio"));
 }
 
 }  // namespace glia

@@ -7,17 +7,18 @@
 #include <string>
 #include <string_view>
 
+#include "data/limits.h"
 #include "tensor/tensor.h"
 
 namespace glia {
 
 // Checked against what a file's header claims, before memory is taken.
 struct ImageLimits {
-  int64_t pixels = 178'956'970;        // height * width of a page (Pillow's limit)
-  uint64_t bytes = uint64_t{1} << 30;  // of all decoded pages
-  int64_t pages = 65'536;
-  uint64_t expansion = 3'000;                // decoded bytes per byte of the file ...
-  uint64_t free_bytes = uint64_t{24} << 20;  // ... above this many decoded bytes
+  int64_t pixels = file_limits().pixels;                                // height * width of a page
+  uint64_t bytes = static_cast<uint64_t>(file_limits().decoded_bytes);  // of all decoded pages
+  int64_t pages = file_limits().pages;
+  uint64_t expansion = static_cast<uint64_t>(file_limits().image_ratio);  // decoded bytes per byte of the file ...
+  uint64_t free_bytes = uint64_t{24} << 20;                               // ... above this many decoded bytes
 };
 
 struct ImageFacts {

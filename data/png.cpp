@@ -8,12 +8,11 @@
 #include <csetjmp>
 
 #include "data/atomic_file.h"
+#include "data/limits.h"
 #include "tensor/error.h"
 
 namespace glia {
 namespace {
-
-constexpr png_alloc_size_t max_ancillary_chunk = 8 << 20;  // bytes
 
 struct Decoder {
   std::span<const std::byte> bytes;
@@ -52,7 +51,7 @@ bool step_header(Decoder& d) {
   if (setjmp(png_jmpbuf(d.png))) return false;
   png_set_read_fn(d.png, &d, read_bytes);
   png_set_user_limits(d.png, 0x7fffffff, 0x7fffffff);  // check_image_limits decides
-  png_set_chunk_malloc_max(d.png, max_ancillary_chunk);
+  png_set_chunk_malloc_max(d.png, static_cast<png_alloc_size_t>(file_limits().png_chunk));
   png_set_crc_action(d.png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
   png_read_info(d.png, d.info);
   png_get_IHDR(d.png, d.info, &d.width, &d.height, &d.bits, &d.colour, &d.interlace, nullptr, nullptr);
@@ -85,7 +84,22 @@ bool step_rows(Decoder& d, png_bytepp rows) {
   throw DataError("{}: damaged PNG: {} (at byte {} of {})", name, d.message.data(), d.at, d.bytes.size());
 }
 
+// libpng takes memory for a text as long as its chunk says it is; the limit that it is given holds for what it decompresses.
+void check_chunks(std::span<const std::byte> bytes, const std::string& name) {
+  const auto most = static_cast<uint64_t>(file_limits().png_chunk);
+  for (size_t at = 8; at + 8 <= bytes.size();) {
+    uint64_t length = 0;
+    for (size_t i = 0; i < 4; ++i) length = length << 8 | std::to_integer<uint64_t>(bytes[at + i]);
+    const bool pixels = !(std::to_integer<unsigned>(bytes[at + 4]) & 0x20);  // a small letter: a chunk that can be left out
+    if (!pixels && length > most)
+      throw DataError("{}: a PNG with a chunk of {} bytes that are no pixels, at most {} are allowed (at byte {} of {}){}", name,
+                      length, most, at, bytes.size(), raise_hint("png_chunk"));
+    at += 12 + length;
+  }
+}
+
 ImageFacts read_header(Decoder& d, std::span<const std::byte> bytes, const std::string& name) {
+  check_chunks(bytes, name);
   d.bytes = bytes;
   d.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &d, on_read_error, on_warning);
   d.info = d.png ? png_create_info_struct(d.png) : nullptr;

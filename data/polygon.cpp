@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "data/limits.h"
 #include "data/rle.h"
 
 namespace glia {
@@ -55,9 +56,9 @@ class Crossings {
 };
 
 void check_size(int64_t height, int64_t width) {
-  if (height < 0 || width < 0 || (height > 0 && width > max_mask_pixels / height))
-    throw DataError("polygon: an image of {} x {} pixels (height x width), want at most {} pixels in all", height, width,
-                    max_mask_pixels);
+  if (height < 0 || width < 0 || (height > 0 && width > file_limits().pixels / height))
+    throw DataError("polygon: an image of {} x {} pixels (height x width), want at most {} pixels in all{}", height, width,
+                    file_limits().pixels, raise_hint("pixels"));
 }
 
 int64_t on_grid(double x) { return static_cast<int64_t>(fine * x + .5); }  // toward zero, as the original's cast

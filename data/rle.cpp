@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstring>
 
+#include "data/limits.h"
 #include "data/rle_runs.h"
 #include "kernels/mask_runs.h"
 
@@ -16,9 +17,9 @@ namespace {
 constexpr int64_t strip = 64;  // columns
 
 void check_size(int64_t height, int64_t width, const char* what) {
-  if (height < 0 || width < 0 || (height > 0 && width > max_mask_pixels / height))
-    throw DataError("{}: a mask of {} x {} pixels (height x width), want at most {} pixels in all", what, height, width,
-                    max_mask_pixels);
+  if (height < 0 || width < 0 || (height > 0 && width > file_limits().pixels / height))
+    throw DataError("{}: a mask of {} x {} pixels (height x width), want at most {} pixels in all{}", what, height, width,
+                    file_limits().pixels, raise_hint("pixels"));
 }
 
 // Transposes 8 rows of 8 bytes; byte i of a word is column i.

@@ -3,7 +3,7 @@
 // overlaps and unions without decoding. All functions equal pycocotools' where it has them.
 //
 // Readers take untrusted text: they throw DataError that says what was got, what was wanted and the likely cause, and allocate in
-// proportion to the text and the image's declared size, which is capped (max_mask_pixels).
+// proportion to the text and the image's declared size, which is capped (FileLimits::pixels).
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,9 +12,6 @@
 #include "data/instance.h"
 
 namespace glia {
-
-inline constexpr int64_t max_mask_pixels = 178'956'970;  // Pillow's limit for an image
-inline constexpr int64_t max_instances = 100'000;        // per image
 
 // How the pixels of Kaggle's pairs are numbered. Sartorius: row (left to right, then down). DSB-2018: column.
 enum class PixelOrder { row, column };
@@ -47,7 +44,7 @@ enum class MergeMode { unite, intersect };
 Rle merge(std::span<const Rle> masks, MergeMode mode = MergeMode::unite);  // masks of one size, at least one
 
 // The masks of a label map (H, W) int32, by ascending label; absent labels are left out. `values`, if given, receives the labels.
-// Throws DataError beyond max_instances labels.
+// Throws DataError beyond FileLimits::instances labels.
 std::vector<Rle> masks_of_labels(const Tensor& labels, std::vector<int32_t>* values = nullptr);
 // Paints masks i as i + 1 in the given order: where they overlap, the later wins. -> (H, W) int32
 Tensor labels_of_masks(std::span<const Rle> masks, int64_t height, int64_t width);

@@ -5,6 +5,8 @@
 
 #include "data/rle.h"
 
+#include "data/limits.h"
+
 namespace glia {
 namespace {
 
@@ -123,8 +125,9 @@ std::vector<Rle> masks_of_labels(const Tensor& labels, std::vector<int32_t>* val
       if (label != last_label) {
         const auto [at, is_new] = index.try_emplace(label, found.size());
         if (is_new) {
-          if (int64_t(found.size()) == max_instances)
-            throw DataError("label map: more than {} instances (is this an image, not a label map?)", max_instances);
+          if (int64_t(found.size()) == file_limits().instances)
+            throw DataError("label map: more than {} instances (is this an image, not a label map?){}", file_limits().instances,
+                            raise_hint("instances"));
           found.push_back({label, 0, Rle{h, w, {}}});
         }
         last_label = label;

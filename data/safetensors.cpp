@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstring>
 
+#include "data/limits.h"
 #include "data/safetensors_header.h"
 #include "data/stored_tensor.h"
 #include "tensor/error.h"
@@ -66,7 +67,9 @@ void SafetensorsFile::parse() {
   if (bytes_.size() < sizeof length)
     fail(fmt::format("{} bytes, want at least 8; the file is empty or was cut off", bytes_.size()));
   std::memcpy(&length, bytes_.data(), sizeof length);
-  if (length > max_header) fail(fmt::format("header of {} bytes at offset 0, at most {} are allowed", length, max_header));
+  const auto most = static_cast<uint64_t>(file_limits().safetensors_header);
+  if (length > most)
+    fail(fmt::format("header of {} bytes at offset 0, at most {} are allowed{}", length, most, raise_hint("safetensors_header")));
   if (length > bytes_.size() - 8)
     fail(fmt::format("header of {} bytes, but the file ends at byte {}; it was cut off", length, bytes_.size()));
   const char* header = reinterpret_cast<const char*>(bytes_.data()) + 8;
@@ -159,8 +162,9 @@ void write_safetensors(const std::filesystem::path& path, std::vector<Safetensor
   }
 
   const std::string header = header_json(entries, all);
-  if (header.size() > SafetensorsFile::max_header)
-    throw DataError("{}: header of {} bytes, at most {} are allowed", path.string(), header.size(), SafetensorsFile::max_header);
+  if (const auto most = static_cast<uint64_t>(file_limits().safetensors_header); header.size() > most)
+    throw DataError("{}: header of {} bytes, at most {} are allowed{}", path.string(), header.size(), most,
+                    raise_hint("safetensors_header"));
   AtomicFile file(path);
   const uint64_t length = header.size();
   file.write(&length, sizeof length);

@@ -30,8 +30,6 @@ struct SafetensorsEntry {
 
 class SafetensorsFile {
  public:
-  static constexpr uint64_t max_header = 100'000'000;  // bytes; the limit of the format's own library
-
   // Reads and checks the header. DataError (with the byte offset) for anything out of the format, IoError if it can't be opened.
   explicit SafetensorsFile(const std::filesystem::path& path);
   // The same over bytes that outlive this object; `name` stands in messages. `mapped`: they are a MappedFile's.

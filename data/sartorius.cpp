@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "data/csv.h"
+#include "data/limits.h"
 #include "data/rle.h"
 #include "tensor/error.h"
 
@@ -81,9 +82,10 @@ class MaskReader {
     instance.category = category;
     instance.score = score;
     instance.box = bounding_box(instance.mask);
-    if (static_cast<int64_t>(sample.instances.size()) >= max_instances) {
+    if (static_cast<int64_t>(sample.instances.size()) >= file_limits().instances) {
       faults_.add(Severity::stop, "too many instances",
-                  fmt::format("{}: image \"{}\": more than {} instances", csv_.place(), sample.id, max_instances));
+                  fmt::format("{}: image \"{}\": more than {} instances{}", csv_.place(), sample.id, file_limits().instances,
+                              raise_hint("instances")));
       return;
     }
     if (!seen_[sample.id].insert(std::hash<std::string_view>{}(pairs)).second)
@@ -141,10 +143,10 @@ Sample* sample_of_row(const CsvReader& csv, std::string_view id, std::string_vie
     return nullptr;
   }
   const int64_t w = side_of(width), h = side_of(height);
-  if (w < 0 || h < 0 || h > max_mask_pixels / w) {
+  if (w < 0 || h < 0 || h > file_limits().pixels / w) {
     faults.add(Severity::stop, "impossible image size",
-               fmt::format("{}: image \"{}\": width \"{}\", height \"{}\"; want whole numbers from 1, at most {} pixels in all",
-                           csv.place(), id, width, height, max_mask_pixels));
+               fmt::format("{}: image \"{}\": width \"{}\", height \"{}\"; want whole numbers from 1, at most {} pixels in all{}",
+                           csv.place(), id, width, height, file_limits().pixels, raise_hint("pixels")));
     return nullptr;
   }
   const auto [found, added] = index.try_emplace(std::string(id), samples.size());

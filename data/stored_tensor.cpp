@@ -8,13 +8,12 @@
 #include <optional>
 
 #include "data/atomic_file.h"
+#include "data/limits.h"
 #include "data/safetensors_header.h"
 #include "tensor/error.h"
 
 namespace glia {
 namespace {
-
-constexpr uint64_t free_bytes = uint64_t{16} << 20;  // a tensor may take, whatever its storage
 
 // Types that are stored as they are in memory, and have no values that are none.
 std::optional<DType> same_type(std::string_view dtype) {
@@ -137,8 +136,9 @@ void check_stored(const StoredTensor& t, const std::string& source) {
   }
   const uint64_t stored = t.storage->size / size;
   if (last >= stored) fail(fmt::format("reaches element {}, but its storage holds {}", last, stored));
-  if (t.byte_count() > std::max(t.storage->size, free_bytes))
-    fail(fmt::format("repeats {} stored bytes to {}; a file made to exhaust memory?", t.storage->size, t.byte_count()));
+  if (t.byte_count() > std::max(t.storage->size, static_cast<uint64_t>(file_limits().tensor_growth)))
+    fail(fmt::format("repeats {} stored bytes to {}; a file made to exhaust memory?{}", t.storage->size, t.byte_count(),
+                     raise_hint("tensor_growth")));
 }
 
 StoredBytes StoredTensor::bytes(const std::string& source) const {

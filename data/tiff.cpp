@@ -34,7 +34,7 @@ void check_page_chain(std::span<const std::byte> bytes, const std::string& name,
   for (uint64_t at = number(big ? 8 : 4, offset_bytes); at != 0;) {
     if (!seen.insert(at).second) throw DataError("{}: damaged TIFF: its chain of pages runs in a circle (at byte {})", name, at);
     if (seen.size() > static_cast<size_t>(limits.pages))
-      throw DataError("{}: more than the {} pages allowed", name, limits.pages);
+      throw DataError("{}: more than the {} pages allowed{}", name, limits.pages, raise_hint("pages"));
     const uint64_t entries = std::min<uint64_t>(number(at, count_bytes), bytes.size());  // no overflow below
     at = number(at + count_bytes + entries * entry_bytes, offset_bytes);
   }

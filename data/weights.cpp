@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "data/hdf5.h"
+#include "data/limits.h"
 #include "data/npy.h"
 #include "data/pickle.h"
 #include "data/safetensors.h"
@@ -18,9 +19,6 @@
 namespace glia {
 namespace {
 
-// A deflated member may take as much memory as the file has bytes, and this.
-constexpr uint64_t free_member = uint64_t{16} << 20;
-
 bool by_name(const StoredTensor& a, const StoredTensor& b) { return a.name < b.name; }
 
 bool looks_like_safetensors(std::span<const std::byte> bytes) {
@@ -28,7 +26,7 @@ bool looks_like_safetensors(std::span<const std::byte> bytes) {
   if (bytes.size() < 9) return false;
   std::memcpy(&length, bytes.data(), sizeof length);
   const bool pickle = bytes[0] == std::byte{0x80} && bytes[1] <= std::byte{5};
-  return bytes[8] == std::byte{'{'} && (!pickle || length <= SafetensorsFile::max_header);
+  return bytes[8] == std::byte{'{'} && (!pickle || length <= static_cast<uint64_t>(file_limits().safetensors_header));
 }
 
 void read_safetensors(std::span<const std::byte> bytes, Weights& weights) {
@@ -83,9 +81,10 @@ void read_npz(std::shared_ptr<const ZipFile> zip, Weights& weights) {
 }
 
 void read_zip(std::span<const std::byte> bytes, Weights& weights) {
-  const uint64_t member = bytes.size() + free_member, unlimited = uint64_t{1} << 50;
+  const uint64_t member = bytes.size() + static_cast<uint64_t>(file_limits().tensor_growth), unlimited = uint64_t{1} << 50;
   const auto zip = std::make_shared<const ZipFile>(
-      bytes, weights.source, ZipLimits{.bytes = unlimited, .member = member, .ratio = unlimited}, weights.mapped);
+      bytes, weights.source, ZipLimits{.bytes = unlimited, .member = member, .ratio = unlimited, .raised_by = "tensor_growth"},
+      weights.mapped);
   if (is_torch_zip(*zip)) return read_torch_zip(zip, weights);
   const auto& entries = zip->entries();
   if (!std::all_of(entries.begin(), entries.end(), [](const ZipEntry& e) { return e.name.ends_with(".npy"); }))

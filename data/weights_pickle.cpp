@@ -6,6 +6,7 @@
 
 #include "data/atomic_file.h"
 #include "data/latin1.h"
+#include "data/limits.h"
 #include "data/safetensors_header.h"
 #include "tensor/error.h"
 
@@ -15,10 +16,9 @@ namespace {
 using Kind = PickleValue::Kind;
 using NodeKind = PickleNode::Kind;
 
-constexpr size_t max_key = 1024;               // bytes of one name in a dict
-constexpr size_t max_depth = 64;               // of nested containers
-constexpr size_t max_leaves = 200'000;         // tensors and scalars; a dict that stands in many places counts each time
-constexpr size_t max_text = size_t{16} << 20;  // bytes of all names and texts
+constexpr size_t max_key = 1024;        // bytes of one name in a dict
+constexpr size_t max_depth = 64;        // of nested containers
+constexpr size_t max_leaves = 200'000;  // tensors and scalars; a dict that stands in many places counts each time
 constexpr std::string_view data_parallel = "module.";
 
 class Flattener {
@@ -38,7 +38,8 @@ class Flattener {
   [[noreturn]] void fail(const std::string& what) const { throw DataError("{}: {}", pickle_.name(), what); }
   void count(size_t bytes) {
     if (++leaves_ > max_leaves) fail(fmt::format("more than {} tensors, numbers and containers", max_leaves));
-    if ((text_ += bytes) > max_text) fail(fmt::format("names and texts of more than {} bytes", max_text));
+    if ((text_ += bytes) > max_text_)
+      fail(fmt::format("names and texts of more than {} bytes{}", max_text_, raise_hint("string_bytes")));
   }
 
   std::string key_of(const PickleValue& key) const {
@@ -92,7 +93,7 @@ class Flattener {
       }
       case Kind::text:
       case Kind::bytes:
-      case Kind::latin1: count(value.size); return keep_scalar(name, pickle_.text(value, max_text));
+      case Kind::latin1: count(value.size); return keep_scalar(name, pickle_.text(value, max_text_));
       default: fail(fmt::format("\"{}\" is neither a tensor, a number nor a text", name));
     }
   }
@@ -250,6 +251,7 @@ class Flattener {
   const bool mapped_;
   const StorageOfId& storage_of_id_;
   Weights& weights_;
+  const size_t max_text_ = static_cast<size_t>(file_limits().string_bytes);  // bytes of all names and texts
   size_t leaves_ = 0, text_ = 0;
 };
 

@@ -214,13 +214,14 @@ void ZipFile::read_directory(uint64_t begin, uint64_t end, uint64_t count, const
                       method);
     if (!e.deflated && e.size != e.compressed) fail("a stored member of two sizes", at);
     if (e.deflated && e.size > limits.free_bytes && e.size / limits.ratio > e.compressed)
-      throw DataError("{}: \"{}\" is {} bytes and would become {}, more than {} times as much; a file made to exhaust memory?",
-                      name_, e.name, e.compressed, e.size, limits.ratio);
+      throw DataError("{}: \"{}\" is {} bytes and would become {}, more than {} times as much; a file made to exhaust memory?{}",
+                      name_, e.name, e.compressed, e.size, limits.ratio, raise_hint("zip_ratio"));
     if (e.deflated && e.size > limits.member)
-      throw DataError("{}: \"{}\" decodes to {} bytes, at most {} are allowed; a file made to exhaust memory?", name_, e.name,
-                      e.size, limits.member);
+      throw DataError("{}: \"{}\" decodes to {} bytes, at most {} are allowed; a file made to exhaust memory?{}", name_, e.name,
+                      e.size, limits.member, raise_hint(limits.raised_by));
     if (e.deflated && (e.size > limits.bytes || (total += e.size) > limits.bytes))
-      throw DataError("{}: its members decode to more than the {} bytes allowed", name_, limits.bytes);
+      throw DataError("{}: its members decode to more than the {} bytes allowed{}", name_, limits.bytes,
+                      raise_hint("decoded_bytes"));
     if (!index_.emplace(e.name, entries_.size()).second) throw DataError("{}: two members \"{}\"", name_, e.name);
     entries_.push_back(std::move(e));
     at += central_size + name_size + extra_size + comment_size;

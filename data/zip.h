@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "data/atomic_file.h"
+#include "data/limits.h"
 
 namespace glia {
 
@@ -32,10 +33,11 @@ bool is_zip_name(std::string_view name);
 // Checked against the directory before memory is taken.
 struct ZipLimits {
   uint64_t entries = 65'536;
-  uint64_t bytes = uint64_t{1} << 30;       // of all deflated members, decoded
-  uint64_t member = uint64_t{1} << 30;      // of one of them
-  uint64_t ratio = 1'000;                   // decoded bytes per compressed byte of a member ...
-  uint64_t free_bytes = uint64_t{4} << 20;  // ... that decodes to more than this
+  uint64_t bytes = static_cast<uint64_t>(file_limits().decoded_bytes);   // of all deflated members, decoded
+  uint64_t member = static_cast<uint64_t>(file_limits().decoded_bytes);  // of one of them
+  uint64_t ratio = static_cast<uint64_t>(file_limits().zip_ratio);       // decoded bytes per compressed byte of a member ...
+  uint64_t free_bytes = uint64_t{4} << 20;                               // ... that decodes to more than this
+  const char* raised_by = "decoded_bytes";                               // the limit that `member` comes from
 };
 
 class ZipFile {

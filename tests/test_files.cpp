@@ -7,6 +7,7 @@
 #include <string>
 
 #include "data/atomic_file.h"
+#include "data/limits.h"
 #include "data/safetensors.h"
 #include "tests/file_faults.h"
 #include "tests/paths.h"
@@ -220,10 +221,11 @@ TEST_SUITE("data") {
     CHECK(error_of(R"({"a":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,0]}})", 0).find("overflow") !=
           std::string::npos);
     // the cap of the header: one byte more is refused by the cap, at the cap by the end of the file
-    for (const uint64_t n : {SafetensorsFile::max_header, SafetensorsFile::max_header + 1}) {
+    const auto most = static_cast<uint64_t>(file_limits().safetensors_header);
+    for (const uint64_t n : {most, most + 1}) {
       std::string bytes(reinterpret_cast<const char*>(&n), 8);
       const std::string text = message_of<DataError>([&] { SafetensorsFile(std::as_bytes(std::span(bytes)), "x"); });
-      CHECK((text.find("at most") != std::string::npos) == (n > SafetensorsFile::max_header));
+      CHECK((text.find("at most") != std::string::npos) == (n > most));
     }
   }
 }

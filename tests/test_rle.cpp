@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "data/limits.h"
 #include "data/polygon.h"
 #include "data/rle.h"
 #include "tensor/random.h"
@@ -129,8 +130,9 @@ TEST_CASE("broken run lengths say what is wrong") {
   // Caps hold before memory is taken.
   CHECK_THROWS_AS(rle_from_pairs("1 1", int64_t(1) << 40, int64_t(1) << 40), DataError);
   CHECK_THROWS_AS(rle_from_counts(std::vector<int64_t>{1}, 20'000, 20'000), DataError);
-  CHECK_NOTHROW(rle_from_counts(std::vector<int64_t>{max_mask_pixels}, 1, max_mask_pixels));
-  CHECK_THROWS_AS(rle_from_counts(std::vector<int64_t>{max_mask_pixels + 1}, 1, max_mask_pixels + 1), DataError);
+  const int64_t most = file_limits().pixels;
+  for (const int64_t n : {most - 1, most}) CHECK_NOTHROW(rle_from_counts(std::vector<int64_t>{n}, 1, n));
+  CHECK_THROWS_AS(rle_from_counts(std::vector<int64_t>{most + 1}, 1, most + 1), DataError);
   CHECK_THROWS_AS(intersection_area(encode_mask(random_mask(2, 3, 1, 1)), encode_mask(random_mask(3, 2, 1, 1))), DataError);
 }
 
@@ -155,7 +157,8 @@ TEST_CASE("polygons: known answers of pycocotools, and refusals") {
   CHECK_THROWS_AS(counts({1, 1, 5, 1, 5}), DataError);
   CHECK_THROWS_WITH_AS(
       rle_from_polygon(std::vector<double>{1, 1, 5, 1, 5, 4}, int64_t(1) << 40, int64_t(1) << 40),
-      "polygon: an image of 1099511627776 x 1099511627776 pixels (height x width), want at most 178956970 pixels in all",
+      "polygon: an image of 1099511627776 x 1099511627776 pixels (height x width), want at most 178956970 pixels in all; "
+      "if the file is meant so, --file-limit pixels=NUMBER raises it",
       DataError);
   CHECK_THROWS_AS(counts({1, 1, 5, 1, NAN, 4}), DataError);
   CHECK_THROWS_AS(counts({1, 1, 5e30, 1, 5, 4}), DataError);

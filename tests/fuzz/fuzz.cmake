@@ -1,6 +1,6 @@
 # One libFuzzer program per target, and of the library only the readers: builds in about a minute.
 file(GLOB readers CONFIGURE_DEPENDS data/npy.cpp data/pickle*.cpp data/safetensors*.cpp data/stored_tensor.cpp data/torch_file.cpp
-     data/weights*.cpp data/atomic_file.cpp data/zip.cpp data/rle.cpp data/csv.cpp data/latin1.cpp
+     data/weights*.cpp data/atomic_file.cpp data/zip.cpp data/rle.cpp data/csv.cpp data/latin1.cpp data/limits.cpp
      data/hdf5*.cpp data/coco_json.cpp data/coco_entries.cpp data/polygon.cpp data/faults.cpp
      data/rle_*.cpp data/image_io.cpp data/png.cpp data/jpeg.cpp data/tiff*.cpp
      train/config*.cpp train/on_nan.cpp)

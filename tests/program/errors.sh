@@ -52,6 +52,21 @@ inspect "shape [8589934592, 8589934592] overflows" "$ARRAYS/broken_shape_overflo
 inspect "unknown dtype" "$ARRAYS/broken_unknown_dtype.safetensors"
 inspect "at offset 0, at most 100000000 are allowed" "$ARRAYS/broken_header_over_end.safetensors"
 
+# flipped NAME FILE AT OCTAL: a copy with one byte changed.
+flipped() { cp "$2" "$1" && printf '%b' "\\0$4" | dd of="$1" bs=1 seek="$3" conv=notrunc status=none; }
+flipped changed.pth "$FILES/state_zip.pth" $(($(grep -abo 'data/0' "$FILES/state_zip.pth" | head -1 | cut -d: -f1) + 80)) 377
+inspect "has a wrong checksum" changed.pth
+head -c 20000 "$ROOT/tests/fixtures/keras/keras_unet.h5" >cut.h5
+inspect "damaged HDF5 file: " cut.h5
+flipped newer.h5 "$ROOT/tests/fixtures/keras/keras_unet.h5" 8 3
+inspect "superblock version 3; want a file of h5py's default settings" newer.h5
+
+row 3 "--file-limit pixels=NUMBER raises it" "$GLIA" check-data cells --file-limit pixels=4095
+expect 0 "" "$GLIA" check-data cells --file-limit pixels=4096
+row 3 "--file-limit tensor_growth=NUMBER raises it" "$GLIA" inspect "$FILES/state_zip.pth" --file-limit tensor_growth=1
+expect 0 "" "$GLIA" inspect "$FILES/state_zip.pth"
+row 2 "--file-limit 'pixel=4': want NAME=NUMBER" "$GLIA" check-data cells --file-limit pixel=4
+
 row 3 "no checkpoint of Glia: metadata \"format\" is" "$GLIA" predict "$FILES/mixed.safetensors" --images cells --out x
 row 3 "none of its 21 tensors fits the model" train --set init.weights="$FILES/state_zip.pth"
 row 3 "(another width or depth? init.ignore leaves a tensor out)" train --set model.base_channels=8 --set init.weights=$OWN
@@ -59,6 +74,12 @@ row 2 "matches no tensor of the model" train --set init.weights=$OWN --set 'init
 row 3 "want the weights of a whole Mask R-CNN by detectron2's names" "$GLIA" convert "$FILES/state_zip.pth" x.pth --names torchvision
 row 2 "want detectron2 or torchvision" "$GLIA" convert "$FILES/state_zip.pth" x.pth --names keras
 row 2 "--recipe makes a checkpoint of Glia: TO ends in .safetensors" "$GLIA" convert $OWN x.pth --recipe unet
+
+header='{"conv2d.weight":{"dtype":"F32","shape":[4,1,3,3],"data_offsets":[0,144]}}'
+{ printf '%b' "\\0$(printf %o ${#header})\\0\\0\\0\\0\\0\\0\\0"; printf %s "$header"; yes | head -c 144 | tr 'y\n' '\377\377'; } >nan.safetensors
+row 3 "holds numbers that are not finite" train --set init.weights=nan.safetensors
+row 2 "Keras loads weights from a file that ends in .weights.h5" "$GLIA" convert $OWN x.h5
+row 3 "is of no layer that Keras has" "$GLIA" convert "$FILES/state_zip.pth" x.weights.h5
 
 row 3 "no such file or folder" "$GLIA" check-data nowhere
 mkdir -p columns/train && cp "$ARRAYS/broken_missing_column.csv" columns/train.csv
