@@ -12,7 +12,9 @@ namespace detail {
 
 inline std::array<TensorSpec, 1> as_array(const TensorSpec& s) { return {s}; }
 template <size_t N>
-std::array<TensorSpec, N> as_array(const std::array<TensorSpec, N>& s) { return s; }
+std::array<TensorSpec, N> as_array(const std::array<TensorSpec, N>& s) {
+  return s;
+}
 
 template <class Op>
 SaveSet saves_of(const Op& op) {
@@ -23,8 +25,29 @@ SaveSet saves_of(const Op& op) {
   }
 }
 
+// The activation that the op applies to its output, if any.
 template <class Op>
-concept Differentiable = requires { Op::backward.name; };
+auto* activation_of(Op& op) {
+  if constexpr (requires { op.activation; }) {
+    return &op.activation;
+  } else if constexpr (requires { op.conv.activation; }) {
+    return &op.conv.activation;
+  } else {
+    return static_cast<int*>(nullptr);
+  }
+}
+
+template <class Op, size_t inputs, size_t outputs>
+struct Saved {
+  Op op;
+  std::array<Tensor, inputs> in;
+  std::array<Tensor, outputs> out;
+};
+
+template <class Op>
+concept Differentiable = requires {
+  Op::backward.name;
+};
 
 template <class... In>
 Device device_of(const In&... in) {
@@ -48,7 +71,7 @@ concept OpOn = (std::same_as<In, Tensor> && ...) && requires(const Op& op, const
 // Returns the output, or a std::array of outputs where the op has several (only the first carries a gradient). An absent optional
 // input is Tensor{}. Throws what the op's infer throws.
 template <class Op, class... In>
-  requires OpOn<Op, In...>
+requires OpOn<Op, In...>
 auto apply(const Op& op, const In&... in) {
   const MemoryScope scope(Op::forward.name);
   const Device device = detail::device_of(in...);
@@ -63,26 +86,34 @@ auto apply(const Op& op, const In&... in) {
   if constexpr (detail::Differentiable<Op>) {
     if (grad_enabled() && (wants_grad(in) || ...)) {
       const SaveSet saves = detail::saves_of(op);
-      std::array<Tensor, sizeof...(In)> saved_in{(in ? in.detach() : Tensor())...};
-      std::array<Tensor, outputs> saved_out = out;
+      auto saved =
+          std::make_shared<detail::Saved<Op, sizeof...(In), outputs>>(op, std::array{(in ? in.detach() : Tensor())...}, out);
       for (int i = 0; i < static_cast<int>(sizeof...(In)); ++i)
-        if (!saves.has(save::input(i))) saved_in[size_t(i)] = {};
+        if (!saves.has(save::input(i))) saved->in[size_t(i)] = {};
       for (int i = 0; i < static_cast<int>(outputs); ++i)
-        if (!saves.has(save::output(i))) saved_out[size_t(i)] = {};
+        if (!saves.has(save::output(i))) saved->out[size_t(i)] = {};
       auto node = std::make_shared<Node>();
       node->name = Op::backward.name;
       node->device = device;
       node->inputs = {in.grad_record()...};
       node->specs = {TensorSpec{in.shape(), in.dtype()}...};
-      node->pull = [op, device, saved_in, saved_out](Tensor dy, std::span<Tensor* const> grads) {
+      // A ReLU's mask is put on dy where it lies, and the output let go. An input that is added in front of the activation takes the
+      // masked dy itself; then the body writes the two in one pass.
+      bool adds = false;
+      if constexpr (requires { Op::residual; }) adds = node->inputs[size_t(Op::residual)] != nullptr;
+      if (auto* activation = detail::activation_of(saved->op); activation && bool(*activation) && !adds)
+        node->prepare = [saved](Tensor& dy) {
+          mask_by_relu(std::exchange(saved->out[0], {}), dy);
+          *detail::activation_of(saved->op) = {};
+        };
+      node->pull = [saved, device](Tensor dy, std::span<Tensor* const> grads) {
         const auto body = Op::backward.pick(device, dy.dtype());
         std::apply(
             [&](const auto&... tensor) {
-              [&]<size_t... I>(std::index_sequence<I...>) {
-                body(op, tensor..., dy, grads[I]...);
-              }(std::index_sequence_for<In...>{});
+              [&]<size_t... I>(std::index_sequence<I...>) { body(saved->op, tensor..., dy, grads[I]...); }
+              (std::index_sequence_for<In...>{});
             },
-            std::tuple_cat(saved_in, saved_out));
+            std::tuple_cat(saved->in, saved->out));
       };
       auto record = std::make_shared<GradRecord>();
       record->node = std::move(node);
@@ -107,7 +138,8 @@ Tensor apply_list(const Op& op, std::span<const Tensor> xs) {
   const TensorSpec spec = op.infer(xs);
   Tensor y(spec.shape, spec.dtype, device);
   Op::forward.pick(device, spec.dtype)(op, xs, y);
-  if (OpObserver* observer = op_observer()) [[unlikely]] observer->after_forward(Op::forward.name, xs, y);
+  if (OpObserver* observer = op_observer()) [[unlikely]]
+    observer->after_forward(Op::forward.name, xs, y);
   bool wanted = false;
   for (const Tensor& x : xs) wanted = wanted || wants_grad(x);
   if (!grad_enabled() || !wanted) return y;

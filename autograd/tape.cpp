@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "kernels/optimizer.h"
+#include "kernels/unary.h"
 
 namespace glia {
 namespace {
@@ -45,6 +46,8 @@ std::vector<Edge> topological_order(const Edge& root) {
 
 // Runs one node: the first gradient that reaches a record is written in place, later ones are added.
 void pull(const Node& node, Tensor dy) {
+  const MemoryScope scope(node.name);
+  if (node.prepare) node.prepare(dy);
   const size_t n = node.inputs.size();
   std::vector<Tensor> grads(n);
   std::vector<Tensor*> wanted(n, nullptr);
@@ -57,7 +60,6 @@ void pull(const Node& node, Tensor dy) {
       grads[i] = first && edge->buffer ? edge->buffer : Tensor(node.specs[i].shape, node.specs[i].dtype, node.device);
     wanted[i] = &grads[i];
   }
-  const MemoryScope scope(node.name);
   node.pull(std::move(dy), wanted);
   if (observer) observer->after_backward(node, grads);
   for (size_t i = 0; i < n; ++i) {
@@ -86,6 +88,8 @@ void run_backward(const Edge& root) {
 }
 
 }  // namespace
+
+void mask_by_relu(const Tensor& y, Tensor& dy) { Relu::backward.pick(dy.device(), dy.dtype())({}, Tensor(), y, dy, &dy); }
 
 Tensor& require_grad(Tensor& t) {
   GLIA_CHECK(is_floating(t.dtype()), "require_grad: {} has no gradient", name_of(t.dtype()));

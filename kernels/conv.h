@@ -23,6 +23,8 @@ struct Conv2d {
   Activation activation = Activation::none;
   PackedFilter* packed = nullptr;  // where the CPU keeps what it makes of w; only for a call that no tape remembers
 
+  static constexpr int residual = 4;  // the number of the input that is added in front of the activation
+
   TensorSpec infer(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale, const Tensor& residual) const;
   using Forward = void(const Conv2d&, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale,
                        const Tensor& residual, Tensor& y);
@@ -103,8 +105,8 @@ ConvTranspose2d::Backward conv_transpose2d_backward;
 
 struct ConvAlgorithm {
   const char* name;
-  bool (*applicable)(const ConvGeometry&, ConvPass);  // it gives the right result
-  bool (*pays)(const ConvGeometry&, ConvPass);        // it should be faster than those behind it in the list
+  bool (*applicable)(const ConvGeometry&, ConvPass);    // it gives the right result
+  bool (*pays)(const ConvGeometry&, ConvPass);          // it should be faster than those behind it in the list
   Tensor (*pack)(const ConvGeometry&, const float* w);  // what forward makes of the filter, whatever the image; null: nothing
   void (*forward)(const ConvGeometry&, const float* x, const float* w, const Tensor& packed, const ConvEpilogue&, float* y);
   void (*data_gradient)(const ConvGeometry&, const float* dy, const float* w, const ConvEpilogue&, float* dx);
@@ -148,7 +150,7 @@ GLIA_DECLARE_DEVICE_CONVOLUTIONS
 namespace cudnn {
 const DeviceConvAlgorithm& conv_algorithm();  // applicable where the library can be opened (GLIA_WITH_CUDNN)
 std::string fault();                          // why the library cannot be used; empty when it can
-}
+}  // namespace cudnn
 
 namespace onednn {
 Conv2d::Forward conv2d;
@@ -157,30 +159,27 @@ ConvTranspose2d::Forward conv_transpose2d;
 ConvTranspose2d::Backward conv_transpose2d_backward;
 }  // namespace onednn
 
-inline constexpr Variants<Conv2d::Forward> Conv2d::forward{
-    .name = "conv2d",
-    .reference = reference::conv2d,
-    .cpu = cpu::conv2d,
-    .onednn = GLIA_ONEDNN(onednn::conv2d),
-    .emulated = emulated::conv2d,
-    .cuda = GLIA_CUDA(cuda::conv2d),
-    .vendor = GLIA_CUDNN_SLOT(cuda::conv2d)};  // picks cuDNN itself
-inline constexpr Variants<Conv2d::Backward> Conv2d::backward{
-    .name = "conv2d_backward",
-    .reference = reference::conv2d_backward,
-    .cpu = cpu::conv2d_backward,
-    .onednn = GLIA_ONEDNN(onednn::conv2d_backward),
-    .emulated = emulated::conv2d_backward,
-    .cuda = GLIA_CUDA(cuda::conv2d_backward),
-    .vendor = GLIA_CUDNN_SLOT(cuda::conv2d_backward)};
-inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{
-    .name = "conv_transpose2d",
-    .reference = reference::conv_transpose2d,
-    .cpu = cpu::conv_transpose2d,
-    .onednn = GLIA_ONEDNN(onednn::conv_transpose2d),
-    .emulated = emulated::conv_transpose2d,
-    .cuda = GLIA_CUDA(cuda::conv_transpose2d),
-    .vendor = GLIA_CUDNN_SLOT(cuda::conv_transpose2d)};
+inline constexpr Variants<Conv2d::Forward> Conv2d::forward{.name = "conv2d",
+                                                           .reference = reference::conv2d,
+                                                           .cpu = cpu::conv2d,
+                                                           .onednn = GLIA_ONEDNN(onednn::conv2d),
+                                                           .emulated = emulated::conv2d,
+                                                           .cuda = GLIA_CUDA(cuda::conv2d),
+                                                           .vendor = GLIA_CUDNN_SLOT(cuda::conv2d)};  // picks cuDNN itself
+inline constexpr Variants<Conv2d::Backward> Conv2d::backward{.name = "conv2d_backward",
+                                                             .reference = reference::conv2d_backward,
+                                                             .cpu = cpu::conv2d_backward,
+                                                             .onednn = GLIA_ONEDNN(onednn::conv2d_backward),
+                                                             .emulated = emulated::conv2d_backward,
+                                                             .cuda = GLIA_CUDA(cuda::conv2d_backward),
+                                                             .vendor = GLIA_CUDNN_SLOT(cuda::conv2d_backward)};
+inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{.name = "conv_transpose2d",
+                                                                             .reference = reference::conv_transpose2d,
+                                                                             .cpu = cpu::conv_transpose2d,
+                                                                             .onednn = GLIA_ONEDNN(onednn::conv_transpose2d),
+                                                                             .emulated = emulated::conv_transpose2d,
+                                                                             .cuda = GLIA_CUDA(cuda::conv_transpose2d),
+                                                                             .vendor = GLIA_CUDNN_SLOT(cuda::conv_transpose2d)};
 inline constexpr Variants<ConvTranspose2d::Backward> ConvTranspose2d::backward{
     .name = "conv_transpose2d_backward",
     .reference = reference::conv_transpose2d_backward,

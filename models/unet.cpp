@@ -86,10 +86,8 @@ class KerasUnet : public Unet {
   // {skip, x of the level below} -> step k of the way up
   Recomputed up(int64_t k) {
     return [this, k](std::vector<Tensor> in) {
-      Tensor x = concat({in[0], ups_[k](in[1])}, 3);
-      in.clear();
-      x = convs_[2 * (depth_ + 1 + k)](x);
-      return convs_[2 * (depth_ + 1 + k) + 1](x);
+      in[0] = convs_[2 * (depth_ + 1 + k)].of_concat(in[0], ups_[k](in[1]));
+      return convs_[2 * (depth_ + 1 + k) + 1](in[0]);
     };
   }
 
@@ -150,14 +148,13 @@ class DsbUnet : public TransposedUnet {
     Tensor x = image;
     for (int64_t i = 0; i <= depth_; ++i) {
       if (i > 0) x = max_pool2d(x, 2);
-      x = block(x, i);
+      x = rest_of_block(convs_[2 * i](x), i);
       if (i < depth_) skips.push_back(x);
     }
     for (int64_t k = 0; k < depth_; ++k) {
-      x = ups_[k](x);
-      x = concat({x, skips.back()}, 3);
+      x = convs_[2 * (depth_ + 1 + k)].of_concat(ups_[k](x), skips.back());
       skips.pop_back();
-      x = block(x, depth_ + 1 + k);
+      x = rest_of_block(x, depth_ + 1 + k);
     }
     return last_[0](x);
   }
@@ -165,8 +162,8 @@ class DsbUnet : public TransposedUnet {
   int64_t divisor() const override { return int64_t{1} << depth_; }
 
  private:
-  Tensor block(Tensor x, int64_t pair) {
-    x = elu(convs_[2 * pair](x));
+  Tensor rest_of_block(Tensor x, int64_t pair) {  // behind its first convolution
+    x = elu(x);
     if (!dropouts_.layers.empty()) x = dropouts_[pair](x);
     return elu(convs_[2 * pair + 1](x));
   }
@@ -192,8 +189,7 @@ class OriginalUnet : public TransposedUnet {
       x = ups_[k](x);
       const Tensor skip = skips.back();
       skips.pop_back();
-      x = concat({apply(centre_crop(skip.shape(), x.dim(1), x.dim(2)), skip), x}, 3);
-      x = convs_[2 * (depth_ + 1 + k)](x);
+      x = convs_[2 * (depth_ + 1 + k)].of_concat(apply(centre_crop(skip.shape(), x.dim(1), x.dim(2)), skip), x);
       x = convs_[2 * (depth_ + 1 + k) + 1](x);
     }
     return last_[0](x);

@@ -25,7 +25,11 @@ struct DoubleConv : Module {
     add(path + "double_conv.4", norm2);
   }
 
-  Tensor operator()(const Tensor& x) { return norm2(conv2(norm1(conv1(x), Activation::relu)), Activation::relu); }
+  Tensor operator()(const Tensor& x) { return rest(conv1(x)); }
+  Tensor of_concat(const Tensor& a, const Tensor& b) { return rest(conv1.of_concat(a, b)); }
+
+ private:
+  Tensor rest(const Tensor& x) { return norm2(conv2(norm1(x, Activation::relu)), Activation::relu); }
 };
 
 struct Up : Module {
@@ -41,10 +45,9 @@ struct Up : Module {
   }
 
   Tensor operator()(const Tensor& below, const Tensor& skip) {
-    Tensor x = up ? (*up)(below) : upsample_bilinear(below, 2, true);
+    const Tensor x = up ? (*up)(below) : upsample_bilinear(below, 2, true);
     const int64_t dy = skip.dim(1) - x.dim(1), dx = skip.dim(2) - x.dim(2);
-    x = concat({skip, pad2d(x, dy / 2, dx / 2, dy - dy / 2, dx - dx / 2)}, 3);
-    return conv(x);
+    return conv.of_concat(skip, pad2d(x, dy / 2, dx / 2, dy - dy / 2, dx - dx / 2));
   }
 };
 

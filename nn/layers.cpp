@@ -1,6 +1,7 @@
 #include "nn/layers.h"
 
 #include "autograd/operators.h"
+#include "kernels/concat_conv.h"
 #include "kernels/dropout.h"
 #include "kernels/matmul.h"
 #include "kernels/upsample_conv.h"
@@ -51,6 +52,10 @@ Conv2d::Conv2d(const ConvOptions& o) : op_(conv_op(o)) {
 
 Tensor Conv2d::operator()(const Tensor& x, const Tensor& residual) const {
   return apply(with_packed(op_, packed_, training()), x, weight_, bias_, Tensor(), residual);
+}
+
+Tensor Conv2d::of_concat(const Tensor& a, const Tensor& b) const {
+  return apply(ConcatConv2d{with_packed(op_, packed_, training())}, a, b, weight_, bias_);
 }
 
 UpsampleConv2d::UpsampleConv2d(const ConvOptions& o) : op_(conv_op(o)) {

@@ -38,6 +38,7 @@ class Conv2d : public Module {
  public:
   explicit Conv2d(const ConvOptions& options);
   Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;  // (N, H, W, in) -> (N, P, Q, out)
+  Tensor of_concat(const Tensor& a, const Tensor& b) const;               // of concat({a, b}, 3), which is not made
 
  private:
   glia::Conv2d op_;

@@ -21,6 +21,7 @@ double bytes_of(const TensorSpec& spec) { return double(spec.shape.size()) * dou
 
 double forward_flops(std::string_view op, std::span<const Tensor> inputs, const Tensor& output) {
   if (op == "conv2d" || op == "upsample_conv2d") return 2 * double(output.size()) * double(inputs[1].size() / inputs[1].dim(0));
+  if (op == "concat_conv2d") return 2 * double(output.size()) * double(inputs[2].size() / inputs[2].dim(0));
   if (op == "conv_transpose2d") return 2 * double(inputs[0].size()) * double(inputs[1].size() / inputs[1].dim(0));
   if (op == "linear") return 2 * double(output.size()) * double(inputs[1].dim(1));
   return 0;
@@ -73,8 +74,9 @@ void StepProfile::after_forward(const char* op, std::span<const Tensor> inputs, 
   row.megabytes += bytes / 1e6;
   ++row.calls;
   const bool gradients = grad_enabled();
+  const size_t filter = std::string_view(op) == "concat_conv2d" ? 2 : 1;
   row.gflop += forward_flops(op, inputs, output) *
-               (1 + (gradients && wants_grad(inputs[0])) + (gradients && inputs.size() > 1 && wants_grad(inputs[1]))) / 1e9;
+               (1 + (gradients && wants_grad(inputs[0])) + (gradients && inputs.size() > 1 && wants_grad(inputs[filter]))) / 1e9;
 }
 
 void StepProfile::after_backward(const Node& node, std::span<const Tensor> gradients) {

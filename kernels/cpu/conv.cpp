@@ -157,14 +157,18 @@ constexpr ConvAlgorithm algorithms[] = {
 
 std::atomic<const ConvAlgorithm*> forced{nullptr};
 
-const ConvAlgorithm& choose(const ConvGeometry& g, ConvPass pass) {
+}  // namespace
+
+const ConvAlgorithm& chosen_algorithm(const ConvGeometry& g, ConvPass pass) {
   if (const ConvAlgorithm* wanted = forced.load(); wanted && wanted->applicable(g, pass)) return *wanted;
   return *std::find_if(std::begin(algorithms), std::end(algorithms),
                        [&](const ConvAlgorithm& a) { return a.applicable(g, pass) && a.pays(g, pass); });
 }
 
+namespace {
+
 void run_forward(const ConvGeometry& g, const float* x, const Tensor& w, PackedFilter* kept, const ConvEpilogue& e, float* y) {
-  const ConvAlgorithm& algorithm = choose(g, ConvPass::forward);
+  const ConvAlgorithm& algorithm = chosen_algorithm(g, ConvPass::forward);
   const auto pack = [&] { return algorithm.pack(g, w.data<float>()); };
   const Tensor packed = !algorithm.pack ? Tensor() : kept ? kept->get(w, pack) : pack();
   algorithm.forward(g, x, w.data<float>(), packed, e, y);
@@ -215,14 +219,16 @@ void conv2d_backward(const Conv2d& op, const Tensor& x, const Tensor& w, const T
   GLIA_CHECK(!dscale, "conv2d: scale is a constant and has no gradient; train an affine layer of its own instead");
   const ConvGeometry g = geometry(op, x, w, dy);
   const Tensor dsum = output_gradient(op.activation, y, scale, dy, dbias, dresidual);
-  if (dx) choose(g, ConvPass::data_gradient).data_gradient(g, dsum.data<float>(), w.data<float>(), {}, dx->data<float>());
-  if (dw) choose(g, ConvPass::weight_gradient).weight_gradient(g, x.data<float>(), dsum.data<float>(), dw->data<float>());
+  if (dx)
+    chosen_algorithm(g, ConvPass::data_gradient).data_gradient(g, dsum.data<float>(), w.data<float>(), {}, dx->data<float>());
+  if (dw)
+    chosen_algorithm(g, ConvPass::weight_gradient).weight_gradient(g, x.data<float>(), dsum.data<float>(), dw->data<float>());
 }
 
 void conv_transpose2d(const ConvTranspose2d& op, const Tensor& x, const Tensor& w, const Tensor& bias, Tensor& y) {
   const ConvGeometry g = geometry(op, x, w, y);
   const ConvEpilogue e{.bias = data_or_null(bias), .relu = op.activation == Activation::relu};
-  choose(g, ConvPass::data_gradient).data_gradient(g, x.data<float>(), w.data<float>(), e, y.data<float>());
+  chosen_algorithm(g, ConvPass::data_gradient).data_gradient(g, x.data<float>(), w.data<float>(), e, y.data<float>());
 }
 
 void conv_transpose2d_backward(const ConvTranspose2d& op, const Tensor& x, const Tensor& w, const Tensor&, const Tensor& y,
@@ -230,7 +236,8 @@ void conv_transpose2d_backward(const ConvTranspose2d& op, const Tensor& x, const
   const ConvGeometry g = geometry(op, x, w, dy);
   const Tensor dsum = output_gradient(op.activation, y, Tensor(), dy, dbias, nullptr);
   if (dx) run_forward(g, dsum.data<float>(), w, nullptr, {}, dx->data<float>());
-  if (dw) choose(g, ConvPass::weight_gradient).weight_gradient(g, dsum.data<float>(), x.data<float>(), dw->data<float>());
+  if (dw)
+    chosen_algorithm(g, ConvPass::weight_gradient).weight_gradient(g, dsum.data<float>(), x.data<float>(), dw->data<float>());
 }
 
 }  // namespace glia::cpu

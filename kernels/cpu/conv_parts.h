@@ -4,6 +4,8 @@
 
 namespace glia::cpu {
 
+const ConvAlgorithm& chosen_algorithm(const ConvGeometry& g, ConvPass pass);
+
 // Depthwise convolutions, one channel per group: loops over channels (conv_depthwise.cpp).
 void depthwise_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor&, const ConvEpilogue& e, float* y);
 void depthwise_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx);

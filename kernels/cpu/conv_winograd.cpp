@@ -45,16 +45,20 @@ WinogradConv forward_of(const ConvGeometry& g, const float* w) {
 
 Tensor winograd_pack(const ConvGeometry& g, const float* w) { return transformed_filter(forward_of(g, w)); }
 
-void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor& packed, const ConvEpilogue& e,
+void winograd_forward(const ConvGeometry& g, Pixels<const float> x, const float* w, const Tensor& packed, const ConvEpilogue& e,
                       float* y) {
   WinogradConv conv = forward_of(g, w);
-  conv.x = x, conv.y = y, conv.epilogue = e;
+  conv.x = x, conv.y = {y, g.k}, conv.epilogue = e;
   run(conv, packed);
+}
+void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor& packed, const ConvEpilogue& e,
+                      float* y) {
+  winograd_forward(g, Pixels<const float>{x, g.c}, w, packed, e, y);
 }
 
 // The same with the filter turned by 180 degrees and its channels exchanged.
-void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx) {
-  const WinogradConv conv{.x = dy,
+void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, Pixels<float> dx) {
+  const WinogradConv conv{.x = {dy, g.k},
                           .images = g.n,
                           .h = g.p,
                           .w = g.q,
@@ -73,8 +77,11 @@ void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float*
                           .epilogue = e};
   run(conv, transformed_filter(conv));
 }
+void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx) {
+  winograd_data_gradient(g, dy, w, e, Pixels<float>{dx, g.c});
+}
 
-void winograd_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw) {
+void winograd_weight_gradient(const ConvGeometry& g, Pixels<const float> x, const float* dy, float* dw) {
   run(WinogradWeights{.x = x,
                       .images = g.n,
                       .h = g.h,
@@ -87,6 +94,9 @@ void winograd_weight_gradient(const ConvGeometry& g, const float* x, const float
                       .q = g.q,
                       .k = g.k,
                       .dw = dw});
+}
+void winograd_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw) {
+  winograd_weight_gradient(g, Pixels<const float>{x, g.c}, dy, dw);
 }
 
 }  // namespace glia::cpu

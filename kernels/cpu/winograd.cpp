@@ -95,10 +95,12 @@ void make_filters(const WinogradConv& g, const Plan& plan, int64_t panel, int64_
 // V of tile t, which is number i of its block.
 void make_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t i, float* v) {
   const auto at = plan.grid.place(t);
-  const float* image = g.x + at.image * g.h * g.w * g.c;
   float* row = v + i / plan.rows * plan.c_padded * height + i % plan.rows * lanes;
-  for (int64_t c = 0; c < g.c; c += lanes)
-    input_tile(image + c, g.h, g.w, g.c, at.row - g.top, at.column - g.left, g.c - c, row + c * height, plan.v_plane);
+  for (int64_t c = 0; c < g.c; c += lanes) {
+    const auto [image, pixel] = g.x.channel(c, g.c);
+    input_tile(image + at.image * g.h * g.w * pixel, g.h, g.w, pixel, at.row - g.top, at.column - g.left, g.c - c,
+               row + c * height, plan.v_plane);
+  }
 }
 
 // MR rows of V times a panel of U -> MR rows of products.
@@ -154,17 +156,17 @@ void store_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t j, c
   const V bias = e.bias ? load_first(e.bias + j, valid) : hn::Zero(d);
   const bool affine = e.scale || e.bias;
   const int64_t columns = std::min<int64_t>(tile_out, g.q - at.column);
+  const auto [y, pixel] = g.y.channel(j, g.k);
   for (int i = 0; i < tile_out && at.row + i < g.p; ++i) {
     V o[4];
     transform_output(s[i], o);
-    const int64_t first = ((at.image * g.p + at.row + i) * g.q + at.column) * g.k + j;
+    const int64_t first = (at.image * g.p + at.row + i) * g.q + at.column;
     for (int64_t column = 0; column < columns; ++column) {
       V x = o[column];
-      const int64_t to = first + column * g.k;
       if (affine) x = hn::MulAdd(x, scale, bias);
-      if (e.residual) x = hn::Add(x, load_first(e.residual + to, valid));
+      if (e.residual) x = hn::Add(x, load_first(e.residual + (first + column) * g.k + j, valid));
       if (e.relu) x = hn::Max(hn::Zero(d), x);  // in this order NaN stays NaN
-      store_first(x, g.y + to, valid);
+      store_first(x, y + (first + column) * pixel, valid);
     }
   }
 }

@@ -12,14 +12,31 @@
 
 namespace glia::cpu {
 
+// Pixels whose channels lie in one dense tensor, or the first `split` of them in one and the rest in another.
+// `split` is a multiple of 16 then, so that a vector of channels is in one of them.
+template <class T>
+struct Pixels {
+  T* first = nullptr;
+  int64_t split = 0;
+  T* rest = nullptr;
+
+  struct Channel {
+    T* at;          // of the first pixel
+    int64_t pixel;  // from one pixel to the next
+  };
+  Channel channel(int64_t i, int64_t channels) const {
+    return i < split ? Channel{first + i, split} : Channel{rest + (i - split), channels - split};
+  }
+};
+
 struct WinogradConv {
-  const float* x = nullptr;  // images of h x w pixels with c channels, dense; outside are zeros
+  Pixels<const float> x{};  // images of h x w pixels with c channels; outside are zeros
   int64_t images = 1, h = 1, w = 1, c = 0;
   int64_t top = 0, left = 0;  // result (p, q) reads rows p - top .. p - top + 2 and columns q - left .. q - left + 2
   // Filter element (r, s, input channel i, output channel j) at filter[r * f_row + s * f_column + i * f_inner + j * f_outer].
   const float* filter = nullptr;
   int64_t f_row = 0, f_column = 0, f_inner = 0, f_outer = 0;
-  float* y = nullptr;  // p x q pixels with k channels, dense
+  Pixels<float> y{};  // p x q pixels with k channels
   int64_t p = 1, q = 1, k = 0;
   ConvEpilogue epilogue{};
 };
@@ -29,7 +46,7 @@ void run(const WinogradConv& conv, const Tensor& transformed);
 
 // dw[k, r, s, c] = sum over images and results of g[p, q, k] x[p - top + r, q - left + s, c], dense KRSC.
 struct WinogradWeights {
-  const float* x = nullptr;
+  Pixels<const float> x{};
   int64_t images = 1, h = 1, w = 1, c = 0;
   int64_t top = 0, left = 0;
   const float* g = nullptr;  // p x q pixels with k channels, dense
@@ -38,14 +55,18 @@ struct WinogradWeights {
 };
 void run(const WinogradWeights& gradient);
 
-// The entries of the convolution's list of algorithms (conv.cpp).
+// The entries of the convolution's list of algorithms (conv.cpp), and the same for an image in two parts (concat_conv.cpp).
 bool winograd_applicable(const ConvGeometry& g,
                          ConvPass pass);  // 3x3, stride 1, one group, and precision() allows another order of sums
 bool winograd_pays(const ConvGeometry& g, ConvPass pass);  // by a model of the machine: see the definition
 Tensor winograd_pack(const ConvGeometry& g, const float* w);
 void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor& packed, const ConvEpilogue& e,
                       float* y);
+void winograd_forward(const ConvGeometry& g, Pixels<const float> x, const float* w, const Tensor& packed, const ConvEpilogue& e,
+                      float* y);
 void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx);
+void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, Pixels<float> dx);
 void winograd_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw);
+void winograd_weight_gradient(const ConvGeometry& g, Pixels<const float> x, const float* dy, float* dw);
 
 }  // namespace glia::cpu

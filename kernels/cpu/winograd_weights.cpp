@@ -114,11 +114,13 @@ void run_winograd_weights(const WinogradWeights& g) {
     parallel_for(tiles, 2, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
         const auto at = plan.grid.place(begin + i);
-        const float* image = g.x + at.image * g.h * g.w * g.c;
         const float* gradient = g.g + at.image * g.p * g.q * g.k;
-        for (int64_t c = 0; c < plan.panels * panel_width; c += lanes)
-          input_tile(image + std::min(c, g.c), g.h, g.w, g.c, at.row - g.top, at.column - g.left, std::max<int64_t>(0, g.c - c),
-                     v + (c / panel_width * plan.block + i) * panel_width + c % panel_width, plan.v_plane);
+        for (int64_t c = 0; c < plan.panels * panel_width; c += lanes) {
+          const auto [image, pixel] = g.x.channel(std::min(c, g.c - 1), g.c);  // behind the last are zeros, nothing is read
+          input_tile(image + at.image * g.h * g.w * pixel, g.h, g.w, pixel, at.row - g.top, at.column - g.left,
+                     std::max<int64_t>(0, g.c - c), v + (c / panel_width * plan.block + i) * panel_width + c % panel_width,
+                     plan.v_plane);
+        }
         for (int64_t k = 0; k < g.k; k += lanes)
           gradient_tile(gradient + k, g.p, g.q, g.k, at.row, at.column, g.k - k, z + (k / lanes * plan.block + i) * lanes,
                         plan.z_plane);
