@@ -1,5 +1,6 @@
 #pragma once
 // apply(op, inputs...): runs an op now, and remembers how to differentiate it when an input wants a gradient.
+#include <algorithm>
 #include <concepts>
 #include <tuple>
 
@@ -97,15 +98,19 @@ auto apply(const Op& op, const In&... in) {
       node->device = device;
       node->inputs = {in.grad_record()...};
       node->specs = {TensorSpec{in.shape(), in.dtype()}...};
-      // A ReLU's mask is put on dy where it lies, and the output let go. An input that is added in front of the activation takes the
-      // masked dy itself; then the body writes the two in one pass.
+      // The tape masks dy by a ReLU, and can let go of the output then. An input that is added in front of it takes the masked dy itself:
+      // there the body does it, which writes the two in one pass.
       bool adds = false;
       if constexpr (requires { Op::residual; }) adds = node->inputs[size_t(Op::residual)] != nullptr;
-      if (auto* activation = detail::activation_of(saved->op); activation && bool(*activation) && !adds)
-        node->prepare = [saved](Tensor& dy) {
-          mask_by_relu(std::exchange(saved->out[0], {}), dy);
-          *detail::activation_of(saved->op) = {};
-        };
+      if (auto* activation = detail::activation_of(saved->op); activation && bool(*activation) && !adds) {
+        node->relu_output = std::exchange(saved->out[0], {});
+        *activation = {};
+      }
+      if constexpr (requires { op.over; }) {
+        const bool all_wanted = std::all_of(node->inputs.begin(), node->inputs.begin() + std::ssize(op.over), std::identity());
+        if (all_wanted && op.overwrites(in..., out[0]))
+          for (size_t i = 0; i < op.over.size(); ++i) node->overwritable.push_back({&saved->in[i], &saved->op.over[i]});
+      }
       node->pull = [saved, device](Tensor dy, std::span<Tensor* const> grads) {
         const auto body = Op::backward.pick(device, dy.dtype());
         std::apply(

@@ -44,10 +44,28 @@ std::vector<Edge> topological_order(const Edge& root) {
   return order;
 }
 
+// dy = 0 where y, a ReLU's output, is not above 0.
+void mask_by_relu(const Tensor& y, Tensor& dy) { Relu::backward.pick(dy.device(), dy.dtype())({}, Tensor(), y, dy, &dy); }
+
+// Input i itself as the place of its gradient, if nobody else will read it, or add to that gradient: its holders are this node and the
+// one that made it, to mask by. Absent if not.
+Tensor gradient_over_input(const Node& node, size_t i) {
+  if (i >= node.overwritable.size()) return {};
+  const auto& [saved, over] = node.overwritable[i];
+  const Edge& edge = node.inputs[i];
+  const bool last_reader = edge.use_count() == 2;  // this node, and the list of what is to be done
+  if (!last_reader || edge->grad || !edge->node || saved->holders() != 2 || edge->node->relu_output.raw() != saved->raw() ||
+      !same_shape(edge->node->relu_output, *saved))
+    return {};
+  edge->node->relu_output = {};
+  *over = true;
+  return *saved;
+}
+
 // Runs one node: the first gradient that reaches a record is written in place, later ones are added.
-void pull(const Node& node, Tensor dy) {
+void pull(Node& node, Tensor dy) {
   const MemoryScope scope(node.name);
-  if (node.prepare) node.prepare(dy);
+  if (node.relu_output) mask_by_relu(std::exchange(node.relu_output, {}), dy);
   const size_t n = node.inputs.size();
   std::vector<Tensor> grads(n);
   std::vector<Tensor*> wanted(n, nullptr);
@@ -56,7 +74,8 @@ void pull(const Node& node, Tensor dy) {
     if (!edge) continue;
     const bool first = !edge->grad && std::find(node.inputs.begin(), node.inputs.begin() + static_cast<std::ptrdiff_t>(i),
                                                 edge) == node.inputs.begin() + static_cast<std::ptrdiff_t>(i);
-    if (!node.brings_gradients)
+    if (!node.brings_gradients) grads[i] = gradient_over_input(node, i);
+    if (!node.brings_gradients && !grads[i])
       grads[i] = first && edge->buffer ? edge->buffer : Tensor(node.specs[i].shape, node.specs[i].dtype, node.device);
     wanted[i] = &grads[i];
   }
@@ -88,8 +107,6 @@ void run_backward(const Edge& root) {
 }
 
 }  // namespace
-
-void mask_by_relu(const Tensor& y, Tensor& dy) { Relu::backward.pick(dy.device(), dy.dtype())({}, Tensor(), y, dy, &dy); }
 
 Tensor& require_grad(Tensor& t) {
   GLIA_CHECK(is_floating(t.dtype()), "require_grad: {} has no gradient", name_of(t.dtype()));

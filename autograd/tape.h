@@ -29,15 +29,18 @@ struct Node {
   std::vector<std::shared_ptr<GradRecord>> inputs;  // null: no gradient wanted
   std::vector<TensorSpec> specs;                    // shape and type of each gradient
   Device device;
-  // May be absent. Runs before memory for the gradients is taken: may change dy, which nobody else holds, and let go of saved tensors.
-  std::function<void(Tensor& dy)> prepare;
+  Tensor relu_output;  // of an op that ends in a ReLU: dy is zeroed where this is not above 0 before `pull` gets it
+  // Inputs whose gradient `pull` can write over the input itself, zeroed where that is not above 0: the ReLU's mask of the op that
+  // made it. `over` says to.
+  struct Overwritable {
+    Tensor* saved;
+    bool* over;
+  };
+  std::vector<Overwritable> overwritable;  // the first inputs
   // Writes the gradient of input i to *grads[i], unless null. It is there already, of specs[i], unless the node brings its own.
   std::function<void(Tensor dy, std::span<Tensor* const> grads)> pull;
   bool brings_gradients = false;
 };
-
-// dy = 0 where y, a ReLU's output, is not above 0.
-void mask_by_relu(const Tensor& y, Tensor& dy);
 
 inline bool wants_grad(const Tensor& t) { return t.grad_record() != nullptr; }
 

@@ -9,6 +9,7 @@ namespace glia {
 // `conv` has one group. infer throws on shapes that do not fit.
 struct ConcatConv2d {
   Conv2d conv;
+  std::array<bool, 2> over{};  // backward: da is a itself, db is b; zeroed where they are not above 0
   TensorSpec infer(const Tensor& a, const Tensor& b, const Tensor& w, const Tensor& bias) const;
   using Forward = void(const ConcatConv2d&, const Tensor& a, const Tensor& b, const Tensor& w, const Tensor& bias, Tensor& y);
   using Backward = void(const ConcatConv2d&, const Tensor& a, const Tensor& b, const Tensor& w, const Tensor& bias,
@@ -17,6 +18,7 @@ struct ConcatConv2d {
     const SaveSet inputs = save::input(0) | save::input(1) | save::input(2);
     return conv.activation == Activation::relu ? inputs | save::output(0) : inputs;
   }
+  bool overwrites(const Tensor& a, const Tensor& b, const Tensor& w, const Tensor& bias, const Tensor& y) const;
   static const Variants<Forward> forward;
   static const Variants<Backward> backward;
 };

@@ -22,6 +22,7 @@ struct Conv2d {
   int64_t groups = 1;
   Activation activation = Activation::none;
   PackedFilter* packed = nullptr;  // where the CPU keeps what it makes of w; only for a call that no tape remembers
+  std::array<bool, 1> over{};      // backward: dx is x itself; it is zeroed where x is not above 0
 
   static constexpr int residual = 4;  // the number of the input that is added in front of the activation
 
@@ -32,6 +33,8 @@ struct Conv2d {
                         const Tensor& residual, const Tensor& y, const Tensor& dy, Tensor* dx, Tensor* dw, Tensor* dbias,
                         Tensor* dscale, Tensor* dresidual);
   SaveSet saves() const;  // x, w, scale, and y where a ReLU masks the gradient
+  bool overwrites(const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale, const Tensor& residual,
+                  const Tensor& y) const;  // backward knows `over`
   static const Variants<Forward> forward;
   static const Variants<Backward> backward;
 };
@@ -94,6 +97,7 @@ struct ConvEpilogue {
   const float* bias = nullptr;
   const float* residual = nullptr;
   bool relu = false;
+  bool over = false;  // data gradients, where the algorithm overwrites: zero where what the result is written over is not above 0
 };
 
 namespace cpu {
@@ -111,6 +115,7 @@ struct ConvAlgorithm {
   void (*forward)(const ConvGeometry&, const float* x, const float* w, const Tensor& packed, const ConvEpilogue&, float* y);
   void (*data_gradient)(const ConvGeometry&, const float* dy, const float* w, const ConvEpilogue&, float* dx);
   void (*weight_gradient)(const ConvGeometry&, const float* x, const float* dy, float* dw);
+  bool overwrites = false;
 };
 
 std::span<const ConvAlgorithm> conv_algorithms();  // the last one always is both

@@ -66,6 +66,7 @@ class Tensor {
   void copy_from(const Tensor& source) const;             // same shape and type, any device
   void fill(double value) const;
   bool shares_data_with(const Tensor& other) const { return data_ && data_ == other.data_; }
+  int64_t holders() const { return data_.use_count(); }  // tensors that share this data, this one among them
 
   // Same data, no gradient record.
   Tensor detach() const {

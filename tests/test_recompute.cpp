@@ -55,7 +55,7 @@ TEST_CASE("recomputed blocks of a UNet: the same gradients, dropout included, in
   const auto forward = [&] { return (*net)(x); };
   const Pass kept = pass(*net, forward, false), again = pass(*net, forward, true);
   check_equal(kept, again);
-  CHECK(double(again.peak) < 0.85 * double(kept.peak));
+  CHECK(double(again.peak) < 0.9 * double(kept.peak));
 }
 
 TEST_CASE("recomputed blocks of a ResNet: the same gradients, none for frozen stages; counting norms see a batch once") {

@@ -38,12 +38,22 @@ void concat_conv2d_backward(const ConcatConv2d& op, const Tensor& a, const Tenso
       (dw && !by_winograd(g, ConvPass::weight_gradient, a)))
     return glia::concat_conv2d_backward(op, a, b, w, bias, y, dy, da, db, dw, dbias);
   const Tensor dsum = output_gradient(op.conv.activation, y, Tensor(), dy, dbias, nullptr);
-  if (data)
-    winograd_data_gradient(g, dsum.data<float>(), w.data<float>(), {},
-                           Pixels<float>{da->data<float>(), a.dim(3), db->data<float>()});
   if (dw)
     winograd_weight_gradient(g, Pixels<const float>{a.data<float>(), a.dim(3), b.data<float>()}, dsum.data<float>(),
                              dw->data<float>());
+  if (data)
+    winograd_data_gradient(g, dsum.data<float>(), w.data<float>(), {},
+                           {.first = da->data<float>(), .split = a.dim(3), .rest = db->data<float>(), .over = op.over});
 }
 
 }  // namespace glia::cpu
+
+namespace glia {
+
+bool ConcatConv2d::overwrites(const Tensor& a, const Tensor&, const Tensor& w, const Tensor&, const Tensor& y) const {
+  if (backward.pick(y.device(), y.dtype()) != cpu::concat_conv2d_backward) return false;
+  const ConvGeometry g = cpu::joined_geometry(*this, a, w, y);
+  return cpu::by_winograd(g, ConvPass::data_gradient, a) && cpu::by_winograd(g, ConvPass::weight_gradient, a);
+}
+
+}  // namespace glia

@@ -150,8 +150,9 @@ constexpr ConvAlgorithm algorithms[] = {
     {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; }, always, nullptr,
      depthwise_forward, depthwise_data_gradient, depthwise_weight_gradient},
     {"few_channels", few_channels_applicable, always, nullptr, nullptr, nullptr, few_channels_weight_gradient},
+    {"few_results", few_results_applicable, always, nullptr, nullptr, few_results_data_gradient, nullptr, true},
     {"winograd", winograd_applicable, winograd_pays, winograd_pack, winograd_forward, winograd_data_gradient,
-     winograd_weight_gradient},
+     winograd_weight_gradient, true},
     {"implicit_gemm", always, always, nullptr, gemm_forward, gemm_data_gradient, gemm_weight_gradient},
 };
 
@@ -219,10 +220,12 @@ void conv2d_backward(const Conv2d& op, const Tensor& x, const Tensor& w, const T
   GLIA_CHECK(!dscale, "conv2d: scale is a constant and has no gradient; train an affine layer of its own instead");
   const ConvGeometry g = geometry(op, x, w, dy);
   const Tensor dsum = output_gradient(op.activation, y, scale, dy, dbias, dresidual);
-  if (dx)
-    chosen_algorithm(g, ConvPass::data_gradient).data_gradient(g, dsum.data<float>(), w.data<float>(), {}, dx->data<float>());
   if (dw)
     chosen_algorithm(g, ConvPass::weight_gradient).weight_gradient(g, x.data<float>(), dsum.data<float>(), dw->data<float>());
+  if (!dx) return;
+  const ConvAlgorithm& algorithm = chosen_algorithm(g, ConvPass::data_gradient);
+  GLIA_CHECK(!op.over[0] || algorithm.overwrites, "conv2d: {} can't write a gradient over the image", algorithm.name);
+  algorithm.data_gradient(g, dsum.data<float>(), w.data<float>(), {.over = op.over[0]}, dx->data<float>());
 }
 
 void conv_transpose2d(const ConvTranspose2d& op, const Tensor& x, const Tensor& w, const Tensor& bias, Tensor& y) {
@@ -241,3 +244,12 @@ void conv_transpose2d_backward(const ConvTranspose2d& op, const Tensor& x, const
 }
 
 }  // namespace glia::cpu
+
+namespace glia {
+
+bool Conv2d::overwrites(const Tensor& x, const Tensor& w, const Tensor&, const Tensor&, const Tensor&, const Tensor& y) const {
+  return backward.pick(y.device(), y.dtype()) == cpu::conv2d_backward &&
+         cpu::chosen_algorithm(geometry(*this, x, w, y), ConvPass::data_gradient).overwrites;
+}
+
+}  // namespace glia

@@ -15,6 +15,10 @@ void depthwise_weight_gradient(const ConvGeometry& g, const float* x, const floa
 bool few_channels_applicable(const ConvGeometry& g, ConvPass pass);
 void few_channels_weight_gradient(const ConvGeometry& g, const float* x, const float* dy, float* dw);
 
+// The data gradient of convolutions with up to four results a pixel (conv_few_results.cpp).
+bool few_results_applicable(const ConvGeometry& g, ConvPass pass);
+void few_results_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx);
+
 // One pass over dy (rows, k): m = dy where y > 0 (y null: everywhere); masked = m, scaled = m * scale, sums[k] = sum of m over the
 // rows. Null outputs are not wanted; they may not overlap dy.
 struct OutputGradient {

@@ -78,7 +78,7 @@ void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float*
   run(conv, transformed_filter(conv));
 }
 void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx) {
-  winograd_data_gradient(g, dy, w, e, Pixels<float>{dx, g.c});
+  winograd_data_gradient(g, dy, w, e, Pixels<float>{.first = dx, .split = g.c, .over = {e.over, false}});
 }
 
 void winograd_weight_gradient(const ConvGeometry& g, Pixels<const float> x, const float* dy, float* dw) {

@@ -157,6 +157,7 @@ void store_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t j, c
   const bool affine = e.scale || e.bias;
   const int64_t columns = std::min<int64_t>(tile_out, g.q - at.column);
   const auto [y, pixel] = g.y.channel(j, g.k);
+  const bool over = g.y.over[j < g.y.split ? 0 : 1];
   for (int i = 0; i < tile_out && at.row + i < g.p; ++i) {
     V o[4];
     transform_output(s[i], o);
@@ -166,7 +167,9 @@ void store_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t j, c
       if (affine) x = hn::MulAdd(x, scale, bias);
       if (e.residual) x = hn::Add(x, load_first(e.residual + (first + column) * g.k + j, valid));
       if (e.relu) x = hn::Max(hn::Zero(d), x);  // in this order NaN stays NaN
-      store_first(x, y + (first + column) * pixel, valid);
+      float* to = y + (first + column) * pixel;
+      if (over) x = hn::IfThenElseZero(hn::Gt(load_first(to, valid), hn::Zero(d)), x);
+      store_first(x, to, valid);
     }
   }
 }

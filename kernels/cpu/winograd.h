@@ -19,6 +19,7 @@ struct Pixels {
   T* first = nullptr;
   int64_t split = 0;
   T* rest = nullptr;
+  std::array<bool, 2> over{};  // for results: those of this part are zeroed where what they are written over is not above 0
 
   struct Channel {
     T* at;          // of the first pixel
