@@ -157,6 +157,45 @@ TEST_CASE("run: early stopping, the best checkpoint and the end of it all") {
   CHECK_FALSE(fs::exists(folder / "blind" / "checkpoints" / "best.safetensors"));
 }
 
+TEST_CASE("run: the checkpoints of the K best evaluations stay, whenever the run was stopped") {
+  const TemporaryFolder folder;
+  const std::vector<double> dice{0.1, 0.5, 0.4, 0.5, 0.3, 0.9, NAN, 0.45, 0.1, 0.5};  // of equal ones the first is better
+  const auto set_up = [&](TinyTraining& t, size_t evaluations_before) {
+    for (const char* s : {"eval.every=4", "checkpoint.keep=1", "checkpoint.keep_best=3"}) t.set(s);
+    t.scripted_dice = [&dice, evaluations_before](int64_t i) { return dice[evaluations_before + static_cast<size_t>(i - 1)]; };
+  };
+  const std::set<std::string> want{"best.safetensors",        "last.safetensors",        "step-000008.safetensors",
+                                   "step-000016.safetensors", "step-000024.safetensors", "step-000040.safetensors"};
+  TinyTraining whole(folder / "whole");
+  set_up(whole, 0);
+  CHECK(whole.run().best == "dice 0.9 at step 24");
+  CHECK(names_in(whole.folder / "checkpoints") == want);
+  CHECK(read_checkpoint(whole.folder / "checkpoints" / "best.safetensors").step == 24);
+  CHECK(read_checkpoint(whole.folder / "checkpoints" / "step-000016.safetensors").best == "dice 0.5 at step 8");
+  for (const int64_t k : {9, 17, 24, 26, 39}) {
+    CAPTURE(k);
+    TinyTraining part(folder / fmt::format("part{}", k)), rest(part.folder);
+    set_up(part, 0);
+    part.stop_after = k;
+    part.run();
+    set_up(rest, static_cast<size_t>((k - 1) / 4));  // an evaluation on whose way the wish to stop came is made again
+    rest.resume = "auto";
+    CHECK(rest.run().steps == 40);
+    CHECK(names_in(rest.folder / "checkpoints") == want);
+    CHECK(same_checkpoint(last_of(whole.folder), last_of(rest.folder)));
+  }
+  TinyTraining fewer(folder / "whole");  // two from here on
+  set_up(fewer, 0);
+  fewer.set("checkpoint.keep_best=2");
+  fewer.set("solver.max_iterations=44");
+  fewer.scripted_dice = [](int64_t) { return 0.1; };
+  fewer.resume = "auto";
+  fewer.run();
+  CHECK(names_in(fewer.folder / "checkpoints") == std::set<std::string>{"best.safetensors", "last.safetensors",
+                                                                        "step-000008.safetensors", "step-000024.safetensors",
+                                                                        "step-000044.safetensors"});
+}
+
 TEST_CASE("run: evaluation sees the averaged weights, training goes on with its own") {
   const TemporaryFolder folder;
   TinyTraining with(folder / "with"), without(folder / "without");

@@ -197,7 +197,7 @@ void CheckpointFolder::replace_by_link(const fs::path& to, const fs::path& from)
   sync_folder(folder_);
 }
 
-void CheckpointFolder::save(const Checkpoint& checkpoint, bool is_best) {
+void CheckpointFolder::save(const Checkpoint& checkpoint, bool is_best, std::span<const int64_t> kept) {
   const uint64_t needed = size_on_disk(checkpoint) / 10 * 11;
   std::error_code error;
   const fs::space_info space = fs::space(folder_, error);
@@ -208,14 +208,15 @@ void CheckpointFolder::save(const Checkpoint& checkpoint, bool is_best) {
   write_checkpoint(file, checkpoint);
   replace_by_link(last(), file);
   if (is_best) replace_by_link(best(), file);
-  remove_oldest(checkpoint.step);
+  remove_oldest(checkpoint.step, kept);
 }
 
 void CheckpointFolder::tag(const fs::path& name, int64_t step) { replace_by_link(name, step_file(step)); }
 
-void CheckpointFolder::remove_oldest(int64_t newest_step) {
+void CheckpointFolder::remove_oldest(int64_t newest_step, std::span<const int64_t> kept) {
   std::vector<int64_t> older = steps();
-  std::erase_if(older, [&](int64_t step) { return step >= newest_step; });
+  std::erase_if(older,
+                [&](int64_t step) { return step >= newest_step || std::find(kept.begin(), kept.end(), step) != kept.end(); });
   for (size_t i = 0; i + static_cast<size_t>(keep_) <= older.size(); ++i) file_calls().unlink(step_file(older[i]).c_str());
 }
 

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -77,7 +78,8 @@ class CheckpointFolder {
 
   // IoError where the disk has less than 1.1 times the file's size left, or on any failure: what was there before is then
   // untouched.
-  void save(const Checkpoint& checkpoint, bool is_best);
+  // Step files of `kept` stay, however old.
+  void save(const Checkpoint& checkpoint, bool is_best, std::span<const int64_t> kept = {});
   void tag(const std::filesystem::path& name, int64_t step);  // last() or best() becomes the file of this step
 
   // The newest checkpoint that verifies, with the reasons why newer ones were passed over. Nothing in an empty folder; DataError
@@ -96,7 +98,7 @@ class CheckpointFolder {
  private:
   std::vector<int64_t> steps() const;  // ascending
   void replace_by_link(const std::filesystem::path& to, const std::filesystem::path& from);
-  void remove_oldest(int64_t newest_step);
+  void remove_oldest(int64_t newest_step, std::span<const int64_t> kept);
 
   std::filesystem::path folder_;
   int64_t keep_;

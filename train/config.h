@@ -145,6 +145,7 @@ struct EvalConfig {
 struct CheckpointConfig {
   std::string save_best = "auto";
   int64_t keep = 3;
+  int64_t keep_best = 1;
   Every every{};
   std::string on_error = "stop";
 };

@@ -221,6 +221,8 @@ void add_bookkeeping(std::vector<ConfigKey>& keys) {
       {free(row("checkpoint.save_best", c, &C::save_best, any,
                 "metric whose best is kept as best.safetensors; auto: eval.metric; none")),
        free(row("checkpoint.keep", c, &C::keep, between(1, 1e6), "newest step-NNNNNN files that are kept")),
+       free(row("checkpoint.keep_best", c, &C::keep_best, between(1, 1000),
+                "how many of the best by save_best are kept: from 2 on their step-NNNNNN files too, besides the newest")),
        free(row("checkpoint.every", c, &C::every, between(1, big), "steps between checkpoints, or \"epoch\"")),
        free(row(
            "checkpoint.on_error", c, &C::on_error, one_of({"stop", "warn"}),

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tensor/error.h"
@@ -32,25 +33,49 @@ std::optional<double> ValidationResult::find(const std::string& metric) const {
 void BestHook::after_evaluation(RunContext&, ValidationResult& e) {
   const auto value = e.find(metric_);
   if (!value || std::isnan(*value)) return;
-  if (value_ && !(higher_is_better(metric_) ? *value > *value_ : *value < *value_)) return;
-  value_ = value;
-  step_ = e.step;
-  e.best = true;
+  const auto worse = [&](const Ranked& r) { return higher_is_better(metric_) ? *value > r.value : *value < r.value; };
+  const auto at = std::find_if(ranked_.begin(), ranked_.end(), worse);
+  e.best = at == ranked_.begin();
+  e.kept = static_cast<size_t>(at - ranked_.begin()) < keep_;
+  if (!e.kept) return;
+  ranked_.insert(at, {*value, e.step});
+  if (ranked_.size() > keep_) ranked_.pop_back();
 }
+
+std::vector<int64_t> BestHook::kept_steps() const {
+  std::vector<int64_t> steps;
+  if (keep_ > 1)
+    for (const Ranked& r : ranked_) steps.push_back(r.step);
+  return steps;
+}
+
+namespace {
+
+std::string ranked_name(const char* what, size_t i) { return i == 0 ? what : fmt::format("{}.{}", what, i); }
+
+}  // namespace
 
 void BestHook::save(TrainingState& state) const {
   state.set("best.metric", metric_);
-  if (value_) state.set("best.value", *value_);
-  state.set("best.step", step_);
+  for (size_t i = 0; i < ranked_.size(); ++i) {
+    state.set(ranked_name("best.value", i), ranked_[i].value);
+    state.set(ranked_name("best.step", i), ranked_[i].step);
+  }
 }
 
 void BestHook::load(const TrainingState& state) {
   if (state.text("best.metric") != metric_) return;  // another metric than before: its best is still to come
-  value_ = state.number("best.value");
-  step_ = state.integer("best.step", 0);
+  ranked_.clear();
+  while (ranked_.size() < keep_) {
+    const auto value = state.number(ranked_name("best.value", ranked_.size()));
+    if (!value) return;
+    ranked_.push_back({*value, state.integer(ranked_name("best.step", ranked_.size()), 0)});
+  }
 }
 
-std::string BestHook::text() const { return value_ ? fmt::format("{} {:.5g} at step {}", metric_, *value_, step_) : ""; }
+std::string BestHook::text() const {
+  return ranked_.empty() ? "" : fmt::format("{} {:.5g} at step {}", metric_, ranked_[0].value, ranked_[0].step);
+}
 
 EarlyStoppingHook::EarlyStoppingHook(const EarlyStoppingConfig& c)
     : rule_{.metric = c.metric, .patience = c.patience, .min_delta = c.min_delta, .start_from = c.start_from} {}

@@ -23,7 +23,8 @@ struct ValidationResult {
   NamedValues values{};  // validation metrics by name: loss, bce, dice, map_iou, ...
   double seconds = 0;
   bool at_end = false;  // made only because the training ends here: early stopping and schedules don't count it
-  bool best = false;    // set by BestHook: better than all before
+  bool best = false;    // set by BestHook: better than all before,
+  bool kept = false;    // and: among the best, whose checkpoints are kept
 
   std::optional<double> find(const std::string& metric) const;
 };
@@ -51,23 +52,27 @@ class Hook {
   virtual void load(const TrainingState&) {}
 };
 
-// Remembers the best value of a metric, and marks the evaluation that beat it.
+// Remembers the `keep` best values of a metric, and marks the evaluations that come among them. Of equal ones the first is better.
 class BestHook : public Hook {
  public:
-  explicit BestHook(std::string metric) : metric_(std::move(metric)) {}
+  BestHook(std::string metric, int64_t keep) : metric_(std::move(metric)), keep_(static_cast<size_t>(keep)) {}
   void after_evaluation(RunContext&, ValidationResult&) override;
   void save(TrainingState&) const override;
   void load(const TrainingState&) override;
 
   const std::string& metric() const { return metric_; }
-  std::optional<double> value() const { return value_; }
-  int64_t step() const { return step_; }
-  std::string text() const;  // "map_iou 0.3127 at step 1200", or ""
+  bool is_best(int64_t step) const { return !ranked_.empty() && ranked_[0].step == step; }
+  std::vector<int64_t> kept_steps() const;  // whose step files stay; none where best.safetensors alone is kept
+  std::string text() const;                 // "map_iou 0.3127 at step 1200", or ""
 
  private:
+  struct Ranked {
+    double value;
+    int64_t step;
+  };
   std::string metric_;
-  std::optional<double> value_;
-  int64_t step_ = 0;
+  size_t keep_;
+  std::vector<Ranked> ranked_;  // the best first
 };
 
 class EarlyStoppingHook : public Hook {

@@ -71,7 +71,7 @@ class Loop {
         checkpoints_(checkpoints),
         context_(context),
         bad_steps_(bad_steps),
-        best_(best_metric(config)) {}
+        best_(best_metric(config), config.checkpoint.keep_best) {}
 
   void add(Hook& hook) { hooks_.push_back(&hook); }
   BestHook& best() { return best_; }
@@ -89,7 +89,7 @@ class Loop {
     for (;;) {
       if (due(config_.eval.every) && evaluated_ != step() && parts_.evaluate) evaluate(false);
       if (stop_requested()) break;
-      if (improved_ || (due(config_.checkpoint.every) && saved_ != step())) save(false);
+      if (ranked_ || (due(config_.checkpoint.every) && saved_ != step())) save(false);
       if (!context_.stop_reason.empty() || step() >= context_.total_steps) break;
       take_step();
     }
@@ -100,7 +100,7 @@ class Loop {
       if (!context_.stop_reason.empty()) result.end = TrainingEnd::stopped_early;
       if (evaluated_ != step() && parts_.evaluate) evaluate(true);
     }
-    if (improved_ || saved_ != step()) save(true);
+    if (ranked_ || saved_ != step()) save(true);
     for (Hook* hook : hooks_) hook->finish(context_);
     result.steps = step();
     result.epochs = trainer_.epochs_done();
@@ -145,6 +145,7 @@ class Loop {
     evaluated_ = step();
     for (Hook* hook : hooks_) hook->after_evaluation(context_, e);
     improved_ = improved_ || e.best;
+    ranked_ = ranked_ || e.kept;
     last_ = e.values;
   }
 
@@ -161,16 +162,16 @@ class Loop {
 
   void save(bool at_end) {
     try {
-      checkpoints_.save(checkpoint(), improved_);
+      checkpoints_.save(checkpoint(), improved_, best_.kept_steps());
       saved_ = step();
       best_.save(saved_best_);
     } catch (const IoError& e) {
       if (at_end || config_.checkpoint.on_error == "stop") throw;
       context_.warn(fmt::format("{}; the training goes on, and tries again with the next checkpoint", e.what()));
-      best_ = BestHook(best_.metric());  // the best one is still that of best.safetensors
+      best_ = BestHook(best_.metric(), config_.checkpoint.keep_best);  // the best one is still that of best.safetensors
       best_.load(saved_best_);
     }
-    improved_ = false;
+    improved_ = ranked_ = false;
   }
 
   const Config& config_;
@@ -183,7 +184,7 @@ class Loop {
   TrainingState saved_best_;  // of the last checkpoint that was written
   std::vector<Hook*> hooks_;
   int64_t evaluated_ = -1, saved_ = -1;
-  bool improved_ = false;  // since the last save
+  bool improved_ = false, ranked_ = false;  // since the last save: the best so far, one of the best
   NamedValues last_;
 };
 
@@ -317,7 +318,7 @@ TrainingResult TrainingRun::execute(const TrainingParts& parts) {
     const int64_t step = resumed_->checkpoint.step;
     if (resumed_->file == checkpoints_.step_file(step)) {  // a crash may have come between the file and its other names
       checkpoints_.tag(checkpoints_.last(), step);
-      if (loop.best().value() && loop.best().step() == step) checkpoints_.tag(checkpoints_.best(), step);
+      if (loop.best().is_best(step)) checkpoints_.tag(checkpoints_.best(), step);
     }
     resumed_.reset();  // its tensors
   }
