@@ -109,9 +109,12 @@ ConvTranspose2d::Backward conv_transpose2d_backward;
 
 struct ConvAlgorithm {
   const char* name;
-  bool (*applicable)(const ConvGeometry&, ConvPass);    // it gives the right result
-  bool (*pays)(const ConvGeometry&, ConvPass);          // it should be faster than those behind it in the list
-  Tensor (*pack)(const ConvGeometry&, const float* w);  // what forward makes of the filter, whatever the image; null: nothing
+  bool (*applicable)(const ConvGeometry&, ConvPass);  // it gives the right result
+  bool (*pays)(const ConvGeometry&, ConvPass);        // it should be faster than those behind it in the list
+  // What forward can be spared when the filter was seen before: it takes `pack`'s result for any geometry with the same filter and the
+  // same form, or an absent tensor. No form: nothing worth its memory.
+  const char* (*packed_form)(const ConvGeometry&);
+  Tensor (*pack)(const ConvGeometry&, const float* w);
   void (*forward)(const ConvGeometry&, const float* x, const float* w, const Tensor& packed, const ConvEpilogue&, float* y);
   void (*data_gradient)(const ConvGeometry&, const float* dy, const float* w, const ConvEpilogue&, float* dx);
   void (*weight_gradient)(const ConvGeometry&, const float* x, const float* dy, float* dw);

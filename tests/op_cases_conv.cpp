@@ -59,6 +59,8 @@ void conv_cases(OpCases& cases) {
       constant(uniform({20}, -2, 2)));
   add("depthwise with everything", {.pad = same, .groups = 24, .activation = relu}, {1, 7, 16, 24}, {24, 3, 3, 1}, true,
       constant(uniform({24}, 0.25, 2)), normal({1, 7, 16, 24}));
+  add("four channels with everything", {.stride = {1, 2}, .pad = same, .activation = relu}, {1, 7, 16, 37}, {4, 3, 3, 37}, true,
+      constant(uniform({4}, 0.25, 2)), normal({1, 7, 8, 4}));
   add("groups with everything", {.groups = 3, .activation = relu}, {1, 7, 16, 24}, {36, 1, 1, 8}, true,
       constant(uniform({36}, 0.25, 2)), normal({1, 7, 16, 36}));
 }

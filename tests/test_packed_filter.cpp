@@ -1,11 +1,14 @@
 // Filters that inference prepares once (run.pack_weights): the same bits as without, and never those of earlier weights.
 #include <doctest/doctest.h>
 
+#include "autograd/apply.h"
 #include "autograd/operators.h"
+#include "kernels/conv.h"
 #include "kernels/packed_filter.h"
 #include "models/unet.h"
 #include "nn/optimizer.h"
 #include "tensor/memory.h"
+#include "tensor/parallel.h"
 #include "tensor/random.h"
 #include "tests/same_bits.h"
 
@@ -45,18 +48,47 @@ TEST_CASE("packed filters: the same bits, for images of any size, until the weig
     other->initialize(2);
     net->eval();
     const Tensor x = noise({1, 64, 64, 1}), larger = noise({2, 96, 64, 1});
+    const Tensor largest = noise({1, 256, 192, 1});  // its convolutions keep filters in another form
     const Tensor first = plain(*net, x);
     const size_t before = memory_stats().live_bytes;
     CHECK(same_bits(packed(*net, x), first));
     CHECK(memory_stats().live_bytes > before);  // something is kept
     CHECK(same_bits(packed(*net, x), first));
-    CHECK(same_bits(packed(*net, larger), plain(*net, larger)));
+    for (const Tensor& other_size : {larger, largest, x}) CHECK(same_bits(packed(*net, other_size), plain(*net, other_size)));
 
     net->load_state_dict(other->state_dict(), "other");
     const Tensor loaded = packed(*net, x);
     CHECK_FALSE(same_bits(loaded, first));
     CHECK(same_bits(loaded, plain(*net, x)));
   }
+}
+
+TEST_CASE("packed filters: matrix products read the panels that were kept, whatever the threads") {
+  const NoGrad no_grad;
+  struct Case {
+    Shape x, w;
+    int64_t stride, groups;
+  };
+  const int before = num_threads();
+  for (const Case& c : {Case{{1, 9, 11, 70}, {600, 1, 1, 70}, 1, 1},
+                        {{2, 12, 10, 48}, {150, 3, 3, 48}, 2, 1},
+                        {{1, 20, 20, 64}, {3, 1, 1, 64}, 1, 1},
+                        {{1, 12, 30, 24}, {36, 3, 3, 8}, 1, 3}}) {
+    const Tensor x = noise(c.x), w = noise(c.w);
+    Conv2d op{.stride = {c.stride, c.stride}, .groups = c.groups};
+    set_num_threads(1);
+    const Tensor want = apply(op, x, w, Tensor(), Tensor(), Tensor());
+    PackedFilter kept;
+    op.packed = &kept;
+    const size_t live = memory_stats().live_bytes;
+    for (const int threads : {1, 2, 8}) {
+      set_num_threads(threads);
+      INFO(c.w, ", ", threads, " threads");
+      CHECK(same_bits(apply(op, x, w, Tensor(), Tensor(), Tensor()), want));
+    }
+    CHECK(memory_stats().live_bytes > live);
+  }
+  set_num_threads(before);
 }
 
 TEST_CASE("packed filters: a step of training, an average put in place and a second network don't meet old ones") {

@@ -29,6 +29,8 @@ const WinogradCase winograd_cases[] = {
     {"one row", 1, 1, 50, 16, 32, 1, 1, 1, 1, false},
     {"many tiles, many columns", 2, 70, 90, 40, 144, 1, 1, 1, 1, true},
     {"many channels, few tiles", 1, 8, 9, 300, 200, 1, 1, 1, 1, false},
+    {"few tiles, whose filters come in parts", 1, 38, 44, 120, 70, 1, 1, 1, 1, true},
+    {"few tiles in two blocks", 1, 60, 62, 40, 70, 1, 1, 1, 1, false},
     {"fewer channels than a vector", 1, 20, 20, 3, 5, 1, 1, 1, 1, false},
 };
 

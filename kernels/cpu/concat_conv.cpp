@@ -23,9 +23,8 @@ bool by_winograd(const ConvGeometry& g, ConvPass pass, const Tensor& a) {
 void concat_conv2d(const ConcatConv2d& op, const Tensor& a, const Tensor& b, const Tensor& w, const Tensor& bias, Tensor& y) {
   const ConvGeometry g = joined_geometry(op, a, w, y);
   if (!by_winograd(g, ConvPass::forward, a)) return glia::concat_conv2d(op, a, b, w, bias, y);
-  const auto pack = [&] { return winograd_pack(g, w.data<float>()); };
   winograd_forward(g, Pixels<const float>{a.data<float>(), a.dim(3), b.data<float>()}, w.data<float>(),
-                   op.conv.packed ? op.conv.packed->get(w, pack) : pack(),
+                   packed_filter(chosen_algorithm(g, ConvPass::forward), g, w, op.conv.packed),
                    {.bias = bias ? bias.data<float>() : nullptr, .relu = op.conv.activation == Activation::relu},
                    y.data<float>());
 }

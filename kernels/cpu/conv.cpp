@@ -31,7 +31,8 @@ Epilogue group_epilogue(const ConvEpilogue& e, int64_t first, int64_t residual_f
           .relu = e.relu};
 }
 
-void gemm_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor&, const ConvEpilogue& e, float* y) {
+std::vector<ImplicitGemm> forward_problems(const ConvGeometry& g, const float* x, const float* w, const ConvEpilogue& e,
+                                           float* y) {
   std::vector<ImplicitGemm> problems;
   for (int64_t group = 0; group < g.groups; ++group) {
     const int64_t k = group * g.k_group(), filter = g.r * g.s * g.c_group();
@@ -58,7 +59,17 @@ void gemm_forward(const ConvGeometry& g, const float* x, const float* w, const T
     if (is_pointwise(g)) m.images = m.h = m.p = 1, m.w = m.q = g.n * g.h * g.w;
     problems.push_back(std::move(m));
   }
-  run(problems);
+  return problems;
+}
+
+// To pack a number takes about as long as 64 multiply-adds, and each of at least two parts of the pixels packs all: 3 % of the work at this
+// many pixels, and less where there are more.
+const char* gemm_packed_form(const ConvGeometry& g) { return g.n * g.p * g.q <= 4096 ? "panels" : nullptr; }
+
+Tensor gemm_pack(const ConvGeometry& g, const float* w) { return packed_panels(forward_problems(g, nullptr, w, {}, nullptr)); }
+
+void gemm_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor& packed, const ConvEpilogue& e, float* y) {
+  run(forward_problems(g, x, w, e, y), packed);
 }
 
 // Row h = i stride + phase of the image meets filter row r in result row p = i + dh, if at all: h + before = p stride + r dilation.
@@ -148,12 +159,12 @@ bool always(const ConvGeometry&, ConvPass) { return true; }
 
 constexpr ConvAlgorithm algorithms[] = {
     {"depthwise", [](const ConvGeometry& g, ConvPass) { return g.groups == g.c && g.groups == g.k && g.c > 1; }, always, nullptr,
-     depthwise_forward, depthwise_data_gradient, depthwise_weight_gradient},
-    {"few_channels", few_channels_applicable, always, nullptr, nullptr, nullptr, few_channels_weight_gradient},
-    {"few_results", few_results_applicable, always, nullptr, nullptr, few_results_data_gradient, nullptr, true},
-    {"winograd", winograd_applicable, winograd_pays, winograd_pack, winograd_forward, winograd_data_gradient,
-     winograd_weight_gradient, true},
-    {"implicit_gemm", always, always, nullptr, gemm_forward, gemm_data_gradient, gemm_weight_gradient},
+     nullptr, depthwise_forward, depthwise_data_gradient, depthwise_weight_gradient},
+    {"few_channels", few_channels_applicable, always, nullptr, nullptr, nullptr, nullptr, few_channels_weight_gradient},
+    {"few_results", few_results_applicable, always, nullptr, nullptr, nullptr, few_results_data_gradient, nullptr, true},
+    {"winograd", winograd_applicable, winograd_pays, winograd_packed_form, winograd_pack, winograd_forward,
+     winograd_data_gradient, winograd_weight_gradient, true},
+    {"implicit_gemm", always, always, gemm_packed_form, gemm_pack, gemm_forward, gemm_data_gradient, gemm_weight_gradient},
 };
 
 std::atomic<const ConvAlgorithm*> forced{nullptr};
@@ -166,12 +177,16 @@ const ConvAlgorithm& chosen_algorithm(const ConvGeometry& g, ConvPass pass) {
                        [&](const ConvAlgorithm& a) { return a.applicable(g, pass) && a.pays(g, pass); });
 }
 
+Tensor packed_filter(const ConvAlgorithm& algorithm, const ConvGeometry& g, const Tensor& w, PackedFilter* kept) {
+  const char* form = kept && algorithm.packed_form ? algorithm.packed_form(g) : nullptr;
+  return form ? kept->get(w, form, [&] { return algorithm.pack(g, w.data<float>()); }) : Tensor();
+}
+
 namespace {
 
 void run_forward(const ConvGeometry& g, const float* x, const Tensor& w, PackedFilter* kept, const ConvEpilogue& e, float* y) {
   const ConvAlgorithm& algorithm = chosen_algorithm(g, ConvPass::forward);
-  const auto pack = [&] { return algorithm.pack(g, w.data<float>()); };
-  const Tensor packed = !algorithm.pack ? Tensor() : kept ? kept->get(w, pack) : pack();
+  const Tensor packed = packed_filter(algorithm, g, w, kept);
   algorithm.forward(g, x, w.data<float>(), packed, e, y);
 }
 

@@ -5,6 +5,8 @@
 namespace glia::cpu {
 
 const ConvAlgorithm& chosen_algorithm(const ConvGeometry& g, ConvPass pass);
+// What the algorithm's forward pass takes: absent where nothing is kept.
+Tensor packed_filter(const ConvAlgorithm& algorithm, const ConvGeometry& g, const Tensor& w, PackedFilter* kept);
 
 // Depthwise convolutions, one channel per group: loops over channels (conv_depthwise.cpp).
 void depthwise_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor&, const ConvEpilogue& e, float* y);

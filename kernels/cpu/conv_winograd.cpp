@@ -43,7 +43,8 @@ WinogradConv forward_of(const ConvGeometry& g, const float* w) {
 
 }  // namespace
 
-Tensor winograd_pack(const ConvGeometry& g, const float* w) { return transformed_filter(forward_of(g, w)); }
+const char* winograd_packed_form(const ConvGeometry& g) { return packed_form(forward_of(g, nullptr)); }
+Tensor winograd_pack(const ConvGeometry& g, const float* w) { return packed_filter(forward_of(g, w)); }
 
 void winograd_forward(const ConvGeometry& g, Pixels<const float> x, const float* w, const Tensor& packed, const ConvEpilogue& e,
                       float* y) {
@@ -75,7 +76,7 @@ void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float*
                           .q = g.w,
                           .k = g.c,
                           .epilogue = e};
-  run(conv, transformed_filter(conv));
+  run(conv, Tensor());
 }
 void winograd_data_gradient(const ConvGeometry& g, const float* dy, const float* w, const ConvEpilogue& e, float* dx) {
   winograd_data_gradient(g, dy, w, e, Pixels<float>{.first = dx, .split = g.c, .over = {e.over, false}});

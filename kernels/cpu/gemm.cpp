@@ -2,7 +2,10 @@
 // of the contraction it packs b into panels of a few vectors' width that stay in L2, then walks its tiles: every tile runs
 // through all panels, with rows x vectors of sums in registers. A tile's rows of `a` are read where they lie, one `Piece` for
 // each run of taps that is contiguous in memory; only tiles at a border are gathered first. What the next tile will read is asked
-// for on the way.
+// for on the way. Panels that were packed before are read where they lie.
+//
+// With up to four columns vectors of columns would be mostly empty: there a panel is these columns, each with its steps in a row, and
+// vectors are steps of the contraction.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemm.cpp"
 #include <hwy/foreach_target.h>
@@ -13,7 +16,8 @@
 #include <cstring>
 
 #include "kernels/cpu/gemm.h"
-#include "kernels/cpu/gemm_kernel-inl.h"
+#include "kernels/cpu/gemm_dot-inl.h"
+#include "kernels/cpu/gemm_tiles-inl.h"
 #include "kernels/cpu/transpose-inl.h"
 #include "tensor/parallel.h"
 
@@ -22,44 +26,6 @@
 namespace glia::cpu {
 namespace {
 
-// Taps that are neighbours in memory, as one stretch of the contraction.
-struct Run {
-  int64_t dh, dw;
-  int64_t first, length;  // in the contraction
-};
-
-std::vector<Run> runs_of(const ImplicitGemm& g) {
-  std::vector<Run> runs;
-  for (size_t t = 0; t < g.taps.size(); ++t) {
-    const Tap& tap = g.taps[t];
-    const bool joins =
-        t > 0 && g.a_pixel == g.inner && g.a_inner == 1 && tap.dh == g.taps[t - 1].dh && tap.dw == g.taps[t - 1].dw + 1;
-    if (joins) {
-      runs.back().length += g.inner;
-    } else {
-      runs.push_back({tap.dh, tap.dw, static_cast<int64_t>(t) * g.inner, g.inner});
-    }
-  }
-  return runs;
-}
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// How the output pixels are cut into tiles. Along rows: no tile reaches over the end of an output row, and all of a row are about
-// equal. Flat: tiles are runs of pixels over all rows, which short rows need to fill a tile.
-struct Tiling {
-  bool along_rows;
-  int64_t height;   // most pixels in a tile
-  int64_t per_row;  // tiles of a row
-  int64_t count;
-};
-
-Tiling tiling_of(const ImplicitGemm& g, int64_t max_height) {
-  const int64_t per_row = std::max<int64_t>(1, ceil_div(g.q, max_height)), height = ceil_div(g.q, per_row);
-  if (g.a_inner == 1 && 2 * height >= max_height) return {true, height, per_row, g.images * g.p * per_row};
-  return {false, max_height, 0, ceil_div(g.images * g.p * g.q, max_height)};
-}
-
 // Number of parts that pixels and columns are cut into: four tasks for a thread, with as little packing of b (once per part of the
 // pixels) and passing over a (once per part of the columns) as possible. Columns in parts of at most 512 keep a packed block of
 // b in L2 long enough in the contraction. A sum is added up in the same order whatever the parts.
@@ -67,7 +33,7 @@ struct Parts {
   int64_t pixels, columns;
 };
 
-Parts parts_of(int64_t pixels, int64_t columns, int64_t problems, int64_t panel) {
+Parts parts_of(int64_t pixels, int64_t columns, int64_t problems, int64_t panel, bool packed) {
   const int64_t wanted = num_threads() == 1 ? 1 : 4 * num_threads();
   Parts best{1, 1};
   double best_cost = -1;
@@ -75,7 +41,7 @@ Parts parts_of(int64_t pixels, int64_t columns, int64_t problems, int64_t panel)
     if (ceil_div(columns, c) > 512) continue;
     const int64_t p = std::min(ceil_div(wanted, c * problems), std::max<int64_t>(1, pixels / 64));
     const double idle = static_cast<double>(wanted) / static_cast<double>(std::min(wanted, p * c * problems));
-    const double cost = idle * (static_cast<double>(pixels * columns) / 64 + static_cast<double>(p * columns) +
+    const double cost = idle * (static_cast<double>(pixels * columns) / 64 + (packed ? 0.0 : static_cast<double>(p * columns)) +
                                 0.25 * static_cast<double>(c * pixels));
     if (best_cost < 0 || cost < best_cost) best = {p, c}, best_cost = cost;
   }
@@ -104,8 +70,38 @@ void pack_rows(const float* from, int64_t stride, int64_t n, int64_t columns, in
   }
 }
 
-// Steps [k0, k1) of the contraction, columns [column, column + columns) of b, as rows of `width`.
-void pack_panel(const ImplicitGemm& g, int64_t k0, int64_t k1, int64_t column, int64_t columns, int64_t width, float* to) {
+struct Panel {
+  int64_t column, columns, width;
+  int64_t start;  // in the packed block: start * steps
+};
+
+// Columns of a panel with their steps in a row, as gemm_dot-inl.h reads them.
+bool has_few_columns(const ImplicitGemm& g) { return g.columns <= max_dot_columns && g.a_inner == 1 && g.inner >= lanes; }
+
+// All columns, in panels of about equal width.
+std::vector<Panel> panels_of(const ImplicitGemm& g) {
+  if (has_few_columns(g)) return {{0, g.columns, g.columns, 0}};
+  const int64_t vectors = ceil_div(g.columns, lanes), count = ceil_div(vectors, max_vectors);
+  std::vector<Panel> panels;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t from = i * vectors / count * lanes, width = (i + 1) * vectors / count * lanes - from;
+    panels.push_back({from, std::min(width, g.columns - from), width, from});
+  }
+  return panels;
+}
+
+int64_t steps_of(const ImplicitGemm& g) { return static_cast<int64_t>(g.taps.size()) * g.inner; }
+
+void pack_columns(const ImplicitGemm& g, int64_t k0, int64_t k1, float* to) {
+  for (int64_t j = 0; j < g.columns; ++j)
+    for (int64_t k = k0; k < k1; ++k)
+      *to++ = g.b[g.taps[static_cast<size_t>(k / g.inner)].filter + k % g.inner * g.b_inner + j * g.b_column];
+}
+
+// Steps [k0, k1) of the contraction of a panel, as rows of its width.
+void pack_panel(const ImplicitGemm& g, int64_t k0, int64_t k1, const Panel& panel, float* to) {
+  if (has_few_columns(g)) return pack_columns(g, k0, k1, to);
+  const auto [column, columns, width, start] = panel;
   for (int64_t k = k0; k < k1;) {
     const int64_t tap = k / g.inner, i = k % g.inner, n = std::min(g.inner - i, k1 - k);
     const float* from = g.b + g.taps[static_cast<size_t>(tap)].filter + i * g.b_inner + column * g.b_column;
@@ -122,177 +118,50 @@ void pack_panel(const ImplicitGemm& g, int64_t k0, int64_t k1, int64_t column, i
   }
 }
 
-// One task's walk over its tiles: makes the pieces of a tile.
-class Tiles {
- public:
-  Tiles(const ImplicitGemm& g, const Tiling& tiling, const std::vector<Run>& runs, int64_t block)
-      : g_(g), tiling_(tiling), runs_(runs), gathered_stride_((block + 15) / 16 * 16 + 16) {
-    gathered_ = thread_scratch(Scratch::gathered, max_height * gathered_stride_);
-    pieces_.reserve(runs.size());
-  }
-
-  // Starts a walk from tile t on, over steps [k0, k1).
-  void start(int64_t t, int64_t k0, int64_t k1) {
-    stretches_.clear();
-    for (const Run& run : runs_) {
-      const int64_t from = std::max(k0, run.first), to = std::min(k1, run.first + run.length);
-      if (from >= to) continue;
-      const int64_t skip = from - run.first;
-      stretches_.push_back(
-          {run.dh, run.dw, skip, run.dw + skip / g_.inner, run.dw + (to - 1 - run.first) / g_.inner, from - k0, to - from});
-    }
-    if (tiling_.along_rows) {
-      part_ = t % tiling_.per_row, t /= tiling_.per_row;
-      at_ = {t / g_.p, t % g_.p, part_ * (g_.q / tiling_.per_row) + std::min(part_, g_.q % tiling_.per_row)};
-    } else {
-      const int64_t first = t * tiling_.height;
-      at_ = {first / g_.q / g_.p, first / g_.q % g_.p, first % g_.q};
-    }
-  }
-
-  // Makes the next tile.
-  void next() {
-    if (tiling_.along_rows) {
-      height_ = static_cast<int>(g_.q / tiling_.per_row + (part_ < g_.q % tiling_.per_row ? 1 : 0));
-      if (++part_ == tiling_.per_row) part_ = 0;
-    } else {
-      const int64_t left = (g_.images - at_.n) * g_.p * g_.q - at_.p * g_.q - at_.q;
-      height_ = static_cast<int>(std::min(tiling_.height, left));
-    }
-    for (int i = 0; i < height_; ++i) {
-      where_[i] = {at_.n, at_.p * g_.stride_h, at_.q * g_.stride_w};
-      offsets_[i] = at_.n * g_.d_image + at_.p * g_.d_row + at_.q * g_.d_pixel;
-      if (++at_.q == g_.q) {
-        at_.q = 0;
-        if (++at_.p == g_.p) at_.p = 0, ++at_.n;
-      }
-    }
-    pieces_.clear();
-    for (const Stretch& s : stretches_) add(s);
-  }
-
-  int height() const { return height_; }
-  const std::vector<Piece>& pieces() const { return pieces_; }
-  const int64_t* offsets() const { return offsets_; }
-
- private:
-  // The part of a run that belongs to this block of the contraction.
-  struct Stretch {
-    int64_t dh, dw;
-    int64_t skip;           // steps of the run before it
-    int64_t left, right;    // least and greatest dw read
-    int64_t first, length;  // in the packed block of b
-  };
-
-  void add(const Stretch& s) {
-    const int64_t row_bytes = g_.stride_w * g_.a_pixel * static_cast<int64_t>(sizeof(float));
-    if (tiling_.along_rows) {
-      const Where& first = where_[0];
-      const int64_t h = first.h + s.dh;
-      if (h < 0 || h >= g_.h) return;  // zeros
-      if (first.w + s.left >= 0 && where_[height_ - 1].w + s.right < g_.w) {
-        const int64_t pixel = (first.n * g_.h + h) * g_.w + first.w + s.dw;
-        const float* a = g_.a + pixel * g_.a_pixel + s.skip;
-        pieces_.push_back({a, row_bytes, s.first, s.length});
-        return;
-      }
-    }
-    for (int i = 0; i < height_; ++i) gather_row(s, where_[i], gathered_ + i * gathered_stride_ + s.first);
-    const int64_t gathered_bytes = gathered_stride_ * static_cast<int64_t>(sizeof(float));
-    if (!pieces_.empty()) {
-      Piece& last = pieces_.back();
-      if (last.row_bytes == gathered_bytes && last.a + last.length == gathered_ + s.first) {
-        last.length += s.length;
-        return;
-      }
-    }
-    pieces_.push_back({gathered_ + s.first, gathered_bytes, s.first, s.length});
-  }
-
-  struct Where {
-    int64_t n, h, w;  // image, and the pixel that tap (0, 0) reads
-  };
-
-  void gather_row(const Stretch& s, const Where& at, float* out) const {
-    const int64_t h = at.h + s.dh, w = at.w + s.dw;
-    // The pixels of the run that are inside: of the stretch's elements these.
-    const int64_t inside_from = std::max<int64_t>(0, -w) * g_.inner, inside_to = (g_.w - w) * g_.inner;
-    int64_t begin = std::clamp<int64_t>(inside_from - s.skip, 0, s.length);
-    int64_t end = std::clamp<int64_t>(inside_to - s.skip, begin, s.length);
-    if (h < 0 || h >= g_.h) begin = end = s.length;
-    const float* pixel = g_.a + ((at.n * g_.h + h) * g_.w + w) * g_.a_pixel;
-    std::fill(out, out + begin, 0.0f);
-    if (g_.a_inner == 1) {
-      std::copy(pixel + s.skip + begin, pixel + s.skip + end, out + begin);
-    } else {
-      for (int64_t i = begin; i < end; ++i) out[i] = pixel[(s.skip + i) * g_.a_inner];
-    }
-    std::fill(out + end, out + s.length, 0.0f);
-  }
-
-  struct Pixel {
-    int64_t n, p, q;
-  };
-
-  const ImplicitGemm& g_;
-  const Tiling& tiling_;
-  const std::vector<Run>& runs_;
-  std::vector<Stretch> stretches_;
-  int64_t gathered_stride_;
-  float* gathered_;
-  std::vector<Piece> pieces_;
-  Pixel at_{};        // the first of the next tile
-  int64_t part_ = 0;  // of its row
-  int height_ = 0;
-  Where where_[max_height];
-  int64_t offsets_[max_height];
-};
-
-struct Panel {
-  int64_t column, columns, width;
-  int64_t start;  // in the packed block: start * steps
-};
-
-// Columns [begin, end) in panels of about equal width.
-std::vector<Panel> panels_of(int64_t begin, int64_t end) {
-  const int64_t vectors = ceil_div(end - begin, lanes), count = ceil_div(vectors, max_vectors);
-  std::vector<Panel> panels;
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t from = i * vectors / count * lanes, width = (i + 1) * vectors / count * lanes - from;
-    panels.push_back({begin + from, std::min(width, end - begin - from), width, from});
-  }
-  return panels;
-}
-
 struct Plan {
   const ImplicitGemm* g;
   Tiling tiling;
   std::vector<Run> runs;
+  std::vector<Panel> panels;
+  const float* packed;  // all panels, or null
 };
 
-void run_task(const Plan& plan, int64_t tile_begin, int64_t tile_end, int64_t column_begin, int64_t column_end) {
+Plan plan_of(const ImplicitGemm& g, const float* packed) {
+  const int64_t height = has_few_columns(g) ? dot_height(static_cast<int>(g.columns)) : height_of(ceil_div(g.columns, lanes));
+  return {&g, tiling_of(g, height), runs_of(g), panels_of(g), packed};
+}
+
+// The floats of its packed panels.
+int64_t packed_size(const Plan& plan) { return (plan.panels.back().start + plan.panels.back().width) * steps_of(*plan.g); }
+
+void run_task(const Plan& plan, int64_t tile_begin, int64_t tile_end, std::span<const Panel> panels) {
   const ImplicitGemm& g = *plan.g;
-  const std::vector<Panel> panels = panels_of(column_begin, column_end);
-  const int64_t width = panels.back().start + panels.back().width;
-  const int64_t total = static_cast<int64_t>(g.taps.size()) * g.inner;
+  const bool dots = has_few_columns(g);
+  const int64_t origin = panels.front().start, width = panels.back().start + panels.back().width - origin;
+  const int64_t total = steps_of(g);
   const int64_t most = std::max<int64_t>(64, l2_bytes() / 2 / static_cast<int64_t>(sizeof(float)) / width);
   const int64_t blocks = std::max<int64_t>(1, ceil_div(total, most));
   const int64_t block = ceil_div(ceil_div(total, blocks), 4) * 4;
-  float* affine = thread_scratch(Scratch::packed, block * width + 2 * width);
-  float* packed = affine + 2 * width;
+  const int64_t affine_size = ceil_div(2 * width, lanes) * lanes;
+  float* affine = thread_scratch(Scratch::packed, affine_size + (plan.packed ? 0 : block * width));
+  float* own = affine + affine_size;
   const Epilogue& e = g.epilogue;
   for (const Panel& panel : panels)
     for (int64_t j = 0; j < panel.width; ++j) {
-      const int64_t column = panel.column + j;
-      affine[panel.start + j] = e.scale && j < panel.columns ? e.scale[column] : 1.0f;
-      affine[width + panel.start + j] = e.bias && j < panel.columns ? e.bias[column] : 0.0f;
+      const int64_t column = panel.column + j, at = panel.start - origin + j;
+      affine[at] = e.scale && j < panel.columns ? e.scale[column] : 1.0f;
+      affine[width + at] = e.bias && j < panel.columns ? e.bias[column] : 0.0f;
     }
   Tiles tiles(g, plan.tiling, plan.runs, block);
   for (int64_t k0 = 0; k0 < std::max<int64_t>(1, total); k0 += std::max<int64_t>(1, block)) {
     const int64_t k1 = std::min(total, k0 + block);
     const bool last = k1 == total;
-    for (const Panel& panel : panels)
-      pack_panel(g, k0, k1, panel.column, panel.columns, panel.width, packed + panel.start * (k1 - k0));
+    if (!plan.packed)
+      for (const Panel& panel : panels) pack_panel(g, k0, k1, panel, own + (panel.start - origin) * (k1 - k0));
+    const auto packed = [&](const Panel& panel) -> const float* {
+      if (!plan.packed) return own + (panel.start - origin) * (k1 - k0);
+      return plan.packed + panel.start * total + k0 * (dots ? 1 : panel.width);
+    };
     Target target{.d = nullptr,
                   .residual = nullptr,
                   .offsets = tiles.offsets(),
@@ -305,42 +174,72 @@ void run_task(const Plan& plan, int64_t tile_begin, int64_t tile_end, int64_t co
     for (int64_t t = tile_begin; t < tile_end; ++t) {
       tiles.next();
       const auto& pieces = tiles.pieces();
+      const auto count = static_cast<int64_t>(pieces.size());
       for (const Panel& panel : panels) {
         target.d = g.d + panel.column;
         target.residual = last && e.residual ? e.residual + panel.column : nullptr;
-        target.affine = last && (e.scale || e.bias) ? affine + panel.start : nullptr;
+        target.affine = last && (e.scale || e.bias) ? affine + panel.start - origin : nullptr;
         target.valid = panel.columns;
-        kernels[static_cast<size_t>(panel.width / lanes - 1)][static_cast<size_t>(tiles.height())](
-            pieces.data(), static_cast<int64_t>(pieces.size()), packed + panel.start * (k1 - k0), target);
+        const auto height = static_cast<size_t>(tiles.height());
+        if (dots) {
+          dot_kernels[static_cast<size_t>(panel.columns - 1)][height](pieces.data(), count, packed(panel),
+                                                                      plan.packed ? total : k1 - k0, target);
+        } else {
+          kernels[static_cast<size_t>(panel.width / lanes - 1)][height](pieces.data(), count, packed(panel), target);
+        }
       }
     }
   }
 }
 
-void run_all(std::span<const ImplicitGemm> problems) {
+void run_all(std::span<const ImplicitGemm> problems, const float* packed) {
   std::vector<Plan> plans;
   int64_t most_tiles = 0, most_columns = 0;
   for (const ImplicitGemm& g : problems) {
     if (g.images * g.p * g.q == 0 || g.columns == 0) continue;
-    plans.push_back({&g, tiling_of(g, height_of(ceil_div(g.columns, lanes))), runs_of(g)});
+    plans.push_back(plan_of(g, packed));
+    if (packed) packed += packed_size(plans.back());
     most_tiles = std::max(most_tiles, plans.back().tiling.count);
     most_columns = std::max(most_columns, g.columns);
   }
   if (plans.empty()) return;
   const int64_t count = static_cast<int64_t>(plans.size());
-  const Parts parts = parts_of(most_tiles * 6, most_columns, count, panel_width);
+  const Parts parts = parts_of(most_tiles * 6, most_columns, count, panel_width, packed != nullptr);
   // Problems vary fastest: those that read the same part of a follow one another.
   parallel_for(parts.pixels * parts.columns * count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const Plan& plan = plans[static_cast<size_t>(task % count)];
       const int64_t column_part = task / count % parts.columns, pixel_part = task / count / parts.columns;
-      const int64_t step = ceil_div(ceil_div(plan.g->columns, parts.columns), panel_width) * panel_width;
-      const int64_t column = column_part * step, tile = pixel_part * plan.tiling.count / parts.pixels;
-      const int64_t column_end = std::min(plan.g->columns, column + step),
-                    tile_end = (pixel_part + 1) * plan.tiling.count / parts.pixels;
-      if (column < column_end && tile < tile_end) run_task(plan, tile, tile_end, column, column_end);
+      const auto part = [](int64_t i, int64_t parts, int64_t whole) { return i * whole / parts; };
+      const auto panels = static_cast<int64_t>(plan.panels.size());
+      const int64_t panel = part(column_part, parts.columns, panels), panel_end = part(column_part + 1, parts.columns, panels);
+      const int64_t tile = part(pixel_part, parts.pixels, plan.tiling.count),
+                    tile_end = part(pixel_part + 1, parts.pixels, plan.tiling.count);
+      if (panel < panel_end && tile < tile_end)
+        run_task(plan, tile, tile_end, std::span(plan.panels).subspan(size_t(panel), size_t(panel_end - panel)));
     }
   });
+}
+
+Tensor pack_all(std::span<const ImplicitGemm> problems) {
+  std::vector<Plan> plans;
+  std::vector<int64_t> starts{0};
+  for (const ImplicitGemm& g : problems) {
+    plans.push_back(plan_of(g, nullptr));
+    starts.push_back(starts.back() + packed_size(plans.back()));
+  }
+  const Tensor packed({starts.back()});
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const Plan& plan = plans[i];
+    const int64_t steps = steps_of(*plan.g);
+    parallel_for(static_cast<int64_t>(plan.panels.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t j = begin; j < end; ++j) {
+        const Panel& panel = plan.panels[static_cast<size_t>(j)];
+        pack_panel(*plan.g, 0, steps, panel, packed.data<float>() + starts[i] + panel.start * steps);
+      }
+    });
+  }
+  return packed;
 }
 
 }  // namespace
@@ -351,7 +250,11 @@ HWY_AFTER_NAMESPACE();
 namespace glia::cpu {
 
 HWY_EXPORT(run_all);
-void run(std::span<const ImplicitGemm> problems) { HWY_DYNAMIC_DISPATCH(run_all)(problems); }
+HWY_EXPORT(pack_all);
+void run(std::span<const ImplicitGemm> problems, const Tensor& panels) {
+  HWY_DYNAMIC_DISPATCH(run_all)(problems, panels ? panels.data<float>() : nullptr);
+}
+Tensor packed_panels(std::span<const ImplicitGemm> problems) { return HWY_DYNAMIC_DISPATCH(pack_all)(problems); }
 
 }  // namespace glia::cpu
 #endif

@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "tensor/tensor.h"
+
 namespace glia::cpu {
 
 // Where one filter element reads the image: pixel (p, q) of the grid reads (p stride_h + dh, q stride_w + dw).
@@ -46,8 +48,11 @@ struct ImplicitGemm {
   Epilogue epilogue{};
 };
 
-// All problems at once; they must write to different places.
-void run(std::span<const ImplicitGemm> problems);
+// All problems at once; they must write to different places. panels: what packed_panels made of the same problems' b, or absent.
+void run(std::span<const ImplicitGemm> problems, const Tensor& panels = {});
+
+// b of the problems as run() reads it: a function of b, taps, inner and columns, whatever the images.
+Tensor packed_panels(std::span<const ImplicitGemm> problems);
 
 struct PixelSum {
   // x: images of h x w pixels, outside zeros; g: images of p x q pixels. Channels are contiguous.

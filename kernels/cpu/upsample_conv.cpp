@@ -81,8 +81,6 @@ std::vector<Tap> all_taps(int64_t channels) {
 void upsample_conv2d(const UpsampleConv2d& op, const Tensor& x, const Tensor& w, const Tensor& bias, Tensor& y) {
   if (!fits(op, w)) return glia::upsample_conv2d(op, x, w, bias, y);
   const Sizes z(x, w);
-  const auto make = [&] { return three_by_three(w); };
-  const Tensor v = op.conv.packed ? op.conv.packed->get(w, make) : make();
   struct PhaseTap {
     int64_t d, r;
   };
@@ -96,7 +94,6 @@ void upsample_conv2d(const UpsampleConv2d& op, const Tensor& x, const Tensor& w,
                      .w = z.w,
                      .a_pixel = z.c,
                      .inner = z.c,
-                     .b = v.data<float>(),
                      .b_inner = 1,
                      .b_column = 9 * z.c,
                      .d = y.data<float>() + (i * 2 * z.w + j) * z.k,
@@ -111,7 +108,21 @@ void upsample_conv2d(const UpsampleConv2d& op, const Tensor& x, const Tensor& w,
         for (const auto& [dw, s] : taps_of_phase[size_t(j)]) m.taps.push_back({dh, dw, (r * 3 + s) * z.c});
       problems.push_back(std::move(m));
     }
-  run(problems);
+  const auto use_filter = [&](const Tensor& v) {
+    for (ImplicitGemm& m : problems) m.b = v.data<float>();
+  };
+  if (op.conv.packed) {
+    const auto pack = [&] {
+      const Tensor v = three_by_three(w);
+      use_filter(v);
+      return packed_panels(problems);
+    };
+    run(problems, op.conv.packed->get(w, "panels of three by three", pack));
+  } else {
+    const Tensor v = three_by_three(w);
+    use_filter(v);
+    run(problems);
+  }
 }
 
 void upsample_conv2d_backward(const UpsampleConv2d& op, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& y,

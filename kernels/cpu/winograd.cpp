@@ -1,8 +1,13 @@
-// Winograd's F(4x4, 3x3): forward passes and data gradients. The transformed filters U come first. Then each task takes a block of
-// tiles: transforms its pixels to V, and for a few columns at a time multiplies V by U and transforms the products back, so that V and
-// the products stay in the cache. Where there are too few tiles for that, all tasks share one V and divide the columns.
+// Winograd's F(4x4, 3x3): forward passes and data gradients, in one of two ways.
 //
-//   U  [element][panel][c][panel_width]                 V  [element][row block][c / lanes][height][lanes]
+// Many tiles: the transformed filters U come first. Then each task takes a block of tiles: transforms its pixels to V, and for a few
+// columns at a time multiplies V by U and transforms the products back, so that V and the products stay in the cache.
+//
+// Few tiles, where U, four times the filters, would be the most of what is read and written: all tasks share one V and divide the
+// columns. Each transforms its filters itself, a few input channels at a time, so that U never leaves the cache.
+//
+//   U  [element][panel][c][panel_width]                 V     [element][row block][c / lanes][height][lanes]
+//   (few tiles: [element][c][panel_width])              taps  [panel][c / filter_block][tap][filter_block][panel_width]
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/winograd.cpp"
 #include <hwy/foreach_target.h>
@@ -22,6 +27,8 @@ namespace {
 
 constexpr int height = HWY_TARGET <= HWY_AVX3 ? 14 : 6;  // rows of sums in registers
 constexpr int64_t skew = 16;                             // floats between planes, which would else share sets of the caches
+constexpr int64_t filter_block = 32;                     // input channels of a block of taps
+constexpr int64_t taps_size = 9 * filter_block * panel_width;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -33,7 +40,8 @@ struct Plan {
   int64_t row_blocks, rows;           // of a block of tiles; rows: of all but perhaps the last
   int64_t u_plane, v_plane, m_plane;  // floats from one element to the next
   int64_t chunk;                      // panels that are multiplied and transformed back at a time
-  bool shared;                        // few tiles
+  bool few;                           // tiles: see above
+  int64_t rows_at_once, c_at_once;    // of the transformed filters, and input channels of them: with few tiles not all
 
   explicit Plan(const WinogradConv& g) : grid(g.images, g.p, g.q) {
     c_padded = ceil_div(g.c, lanes) * lanes;
@@ -44,51 +52,78 @@ struct Plan {
         l2_bytes() / (elements * std::max(c_padded, lanes) * static_cast<int64_t>(sizeof(float))) / height * height;
     const int64_t most = std::clamp<int64_t>(fitting, 3 * height, 6 * height);
     const int64_t blocks = ceil_div(grid.count(), most);
-    shared = blocks < 8;
-    block = shared ? std::min<int64_t>(grid.count(), 12 * height) : ceil_div(grid.count(), blocks);
+    few = blocks < 8;
+    block = ceil_div(grid.count(), few ? ceil_div(std::max<int64_t>(1, grid.count()), 12 * height) : blocks);
     row_blocks = ceil_div(block, height);
     rows = ceil_div(block, std::max<int64_t>(1, row_blocks));  // no images: the filters are transformed all the same
-    u_plane = panels * c_padded * panel_width + skew;
+    rows_at_once = tile_in, c_at_once = std::max(lanes, c_padded);
+    if (few) {  // the products in half of the second-level cache, with filters in another quarter
+      constexpr int64_t row = tile_in * panel_width * static_cast<int64_t>(sizeof(float));
+      const int64_t fitting = l2_bytes() / 2 / (row * chunk * std::max<int64_t>(1, block));
+      rows_at_once = fitting >= 6 ? 6 : std::clamp<int64_t>(fitting, 1, 3);
+      const int64_t left = l2_bytes() / 4 * 3 / (row * chunk * rows_at_once) - block;
+      c_at_once = std::max(filter_block, left / filter_block * filter_block);
+    }
+    u_plane = (few ? chunk * c_at_once : panels * c_padded) * panel_width + skew;
     v_plane = row_blocks * c_padded * height + skew;
     m_plane = chunk * block * panel_width + skew;
   }
   int64_t blocks() const { return ceil_div(grid.count(), block); }
   int64_t chunks() const { return ceil_div(panels, chunk); }
   int64_t tiles_of(int64_t b) const { return std::min(block, grid.count() - b * block); }
+  int64_t c_blocks() const { return ceil_div(c_padded, filter_block); }
 };
 
-// U of one panel for input channels [from, to), at most `filter_block` of them.
-constexpr int64_t filter_block = 32;
-void make_filters(const WinogradConv& g, const Plan& plan, int64_t panel, int64_t from, int64_t to, float* u) {
-  const D d;
-  const int64_t j = panel * panel_width, valid = std::min(panel_width, g.k - j),
-                inside = std::max<int64_t>(0, std::min(to, g.c) - from);
-  HWY_ALIGN float taps[9][filter_block * panel_width];  // [input channel][output channel]
-  for (int64_t tap = 0; tap < 9; ++tap) {
+// Block b of `filter_block` input channels of a panel's filters.
+void gather_taps(const WinogradConv& g, int64_t panel, int64_t b, float* taps) {
+  const int64_t j = panel * panel_width, valid = std::min(panel_width, g.k - j), from = b * filter_block;
+  const int64_t inside = std::clamp<int64_t>(g.c - from, 0, filter_block);
+  for (int64_t tap = 0; tap < 9; ++tap, taps += filter_block * panel_width) {
     const float* filter = g.filter + tap / 3 * g.f_row + tap % 3 * g.f_column + from * g.f_inner + j * g.f_outer;
-    std::fill(taps[tap] + inside * panel_width, taps[tap] + (to - from) * panel_width, 0.0f);
+    std::fill(taps + inside * panel_width, taps + filter_block * panel_width, 0.0f);
     if (g.f_inner == 1) {
-      pack_transposed(filter, g.f_outer, inside, valid, panel_width, taps[tap]);
+      pack_transposed(filter, g.f_outer, inside, valid, panel_width, taps);
     } else {
       for (int64_t c = 0; c < inside; ++c) {
-        float* row = taps[tap] + c * panel_width;
+        float* row = taps + c * panel_width;
         std::fill(std::copy(filter + c * g.f_inner, filter + c * g.f_inner + valid, row), row + panel_width, 0.0f);
       }
     }
   }
-  for (int64_t i = 0; i < (to - from) * panel_width; i += lanes) {
+}
+
+// Rows [top, bottom) of U of the first `channels` of a block of taps; u: where the first row's first channel belongs.
+void transform_taps(const float* taps, int64_t channels, int64_t top, int64_t bottom, float* u, int64_t u_plane) {
+  const D d;
+  for (int64_t i = 0; i < channels * panel_width; i += lanes) {
     V t[6][3];
     for (int s = 0; s < 3; ++s) {
+      const auto tap = [&](int r) HWY_ATTR { return hn::Load(d, taps + (3 * r + s) * filter_block * panel_width + i); };
       V o[6];
-      transform_filter({hn::Load(d, taps[s] + i), hn::Load(d, taps[3 + s] + i), hn::Load(d, taps[6 + s] + i)}, o);
+      transform_filter({tap(0), tap(1), tap(2)}, o);
       for (int r = 0; r < 6; ++r) t[r][s] = o[r];
     }
-    float* to_u = u + (panel * plan.c_padded + from) * panel_width + i;
-    for (int r = 0; r < 6; ++r) {
+    for (int64_t r = top; r < bottom; ++r) {
       V o[6];
       transform_filter(t[r], o);
-      for (int s = 0; s < 6; ++s) hn::Store(o[s], d, to_u + (r * 6 + s) * plan.u_plane);
+      for (int s = 0; s < 6; ++s) hn::Store(o[s], d, u + ((r - top) * 6 + s) * u_plane + i);
     }
+  }
+}
+
+// A part of U: rows [top, bottom) of input channels [from, to), of which `from` is the first of a block of taps.
+struct FilterPart {
+  int64_t top, bottom, from, to;
+};
+
+// kept: the filters' taps, or null.
+void make_filters(const WinogradConv& g, const Plan& plan, const float* kept, int64_t panel, const FilterPart& part, float* u) {
+  HWY_ALIGN float gathered[taps_size];
+  for (int64_t c = part.from; c < part.to; c += filter_block, u += filter_block * panel_width) {
+    const int64_t b = c / filter_block;
+    if (!kept) gather_taps(g, panel, b, gathered);
+    transform_taps(kept ? kept + (panel * plan.c_blocks() + b) * taps_size : gathered, std::min(filter_block, part.to - c),
+                   part.top, part.bottom, u, plan.u_plane);
   }
 }
 
@@ -103,14 +138,17 @@ void make_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t i, fl
   }
 }
 
-// MR rows of V times a panel of U -> MR rows of products.
+// MR rows of V times a panel of U -> MR rows of products; `first`: nothing is to be added to.
 template <int MR>
-HWY_NOINLINE void multiply(int64_t c_padded, const float* v, const float* u, float* m) {
+HWY_NOINLINE void multiply(int64_t channels, const float* v, const float* u, float* m, bool first) {
   const D d;
   V sum[MR][2];
 #pragma GCC unroll 14
-  for (int i = 0; i < MR; ++i) sum[i][0] = sum[i][1] = hn::Zero(d);
-  for (int64_t c = 0; c < c_padded; c += lanes, v += height * lanes) {
+  for (int i = 0; i < MR; ++i) {
+    sum[i][0] = first ? hn::Zero(d) : hn::Load(d, m + i * panel_width);
+    sum[i][1] = first ? hn::Zero(d) : hn::Load(d, m + i * panel_width + lanes);
+  }
+  for (int64_t c = 0; c < channels; c += lanes, v += height * lanes) {
 #pragma GCC unroll 4
     for (int64_t lane = 0; lane < lanes; ++lane, u += panel_width) {
       const V u0 = hn::Load(d, u), u1 = hn::Load(d, u + lanes);
@@ -129,7 +167,7 @@ HWY_NOINLINE void multiply(int64_t c_padded, const float* v, const float* u, flo
   }
 }
 
-using Multiply = void (*)(int64_t, const float*, const float*, float*);
+using Multiply = void (*)(int64_t, const float*, const float*, float*, bool);
 template <size_t... I>
 constexpr std::array<Multiply, height + 1> multiplies_of(std::index_sequence<I...>) {
   return {nullptr, multiply<static_cast<int>(I) + 1>...};
@@ -174,43 +212,68 @@ void store_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t j, c
   }
 }
 
-// Block b of tiles in panels [from, to): products, then results.
-void multiply_block(const WinogradConv& g, const Plan& plan, int64_t b, const float* u, const float* v, float* m, int64_t from,
-                    int64_t to) {
+// Products of block b of tiles and a part of U in panels [from, to); u: that part in panel `from`.
+void multiply_part(const Plan& plan, int64_t b, const FilterPart& part, const float* v, const float* u, float* m, int64_t from,
+                   int64_t to) {
   const int64_t tiles = plan.tiles_of(b);
-  for (int element = 0; element < elements; ++element)
-    for (int64_t panel = from; panel < to; ++panel)
+  for (int64_t element = part.top * tile_in; element < part.bottom * tile_in; ++element, u += plan.u_plane)
+    for (int64_t panel = 0; panel < to - from; ++panel)
       for (int64_t first = 0; first < tiles; first += plan.rows)
         multiplies[static_cast<size_t>(std::min(plan.rows, tiles - first))](
-            plan.c_padded, v + element * plan.v_plane + first / plan.rows * plan.c_padded * height,
-            u + element * plan.u_plane + panel * plan.c_padded * panel_width,
-            m + element * plan.m_plane + ((panel - from) * plan.block + first) * panel_width);
+            part.to - part.from, v + element * plan.v_plane + (first / plan.rows * plan.c_padded + part.from) * height,
+            u + panel * plan.c_at_once * panel_width, m + element * plan.m_plane + (panel * plan.block + first) * panel_width,
+            part.from == 0);
+}
+
+// Block b of tiles in panels [from, to): products, then results. filters: U, or with few tiles the taps that were kept, or null.
+void multiply_block(const WinogradConv& g, const Plan& plan, int64_t b, const float* filters, const float* v, int64_t from,
+                    int64_t to) {
+  const int64_t tiles = plan.tiles_of(b);
+  float* m = thread_scratch(Scratch::gathered, elements * plan.m_plane);
+  float* made = plan.few ? thread_scratch(Scratch::packed, plan.rows_at_once * tile_in * plan.u_plane) : nullptr;
+  for (int64_t top = 0; top < tile_in; top += plan.rows_at_once)
+    for (int64_t c = 0; c == 0 || c < plan.c_padded; c += plan.c_at_once) {
+      const FilterPart part{top, std::min<int64_t>(tile_in, top + plan.rows_at_once), c,
+                            std::min(plan.c_padded, c + plan.c_at_once)};
+      for (int64_t panel = from; plan.few && panel < to; ++panel)
+        make_filters(g, plan, filters, panel, part, made + (panel - from) * plan.c_at_once * panel_width);
+      multiply_part(plan, b, part, v, plan.few ? made : filters + from * plan.c_padded * panel_width, m, from, to);
+    }
   for (int64_t i = 0; i < tiles; ++i)
     for (int64_t j = from * panel_width; j < std::min(g.k, to * panel_width); j += lanes)
       store_tile(g, plan, b * plan.block + i, j, m + ((j / panel_width - from) * plan.block + i) * panel_width + j % panel_width);
 }
 
+const char* form_of(const WinogradConv& g) { return Plan(g).few ? "Winograd's taps" : "Winograd's transform"; }
+
 Tensor make_all_filters(const WinogradConv& g) {
   const Plan plan(g);
-  const Tensor filters({elements * plan.u_plane});
-  float* u = filters.data<float>();
-  const int64_t parts = ceil_div(plan.c_padded, filter_block);
+  const int64_t parts = plan.c_blocks();
+  const Tensor filters({plan.few ? plan.panels * parts * taps_size : elements * plan.u_plane});
+  float* to = filters.data<float>();
   parallel_for(plan.panels * parts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      make_filters(g, plan, i / parts, i % parts * filter_block, std::min(plan.c_padded, (i % parts + 1) * filter_block), u);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t panel = i / parts, c = i % parts * filter_block;
+      if (plan.few) {
+        gather_taps(g, panel, i % parts, to + i * taps_size);
+      } else {
+        make_filters(g, plan, nullptr, panel, {0, tile_in, c, std::min(plan.c_padded, c + filter_block)},
+                     to + (panel * plan.c_padded + c) * panel_width);
+      }
+    }
   });
   return filters;
 }
 
-void run_winograd(const WinogradConv& g, const float* u) {
+void run_winograd(const WinogradConv& g, const float* filters) {
   if (g.images * g.p * g.q * g.k == 0) return;
   const Plan plan(g);
-  const Tensor shared_v({plan.shared ? elements * plan.v_plane : 0});
-  const auto products = [&] { return thread_scratch(Scratch::gathered, elements * plan.m_plane); };
   const auto multiply_chunk = [&](int64_t b, int64_t chunk, const float* v) {
-    multiply_block(g, plan, b, u, v, products(), chunk * plan.chunk, std::min(plan.panels, (chunk + 1) * plan.chunk));
+    multiply_block(g, plan, b, filters, v, chunk * plan.chunk, std::min(plan.panels, (chunk + 1) * plan.chunk));
   };
-  if (!plan.shared) {
+  if (!plan.few) {
+    const Tensor made = filters ? Tensor() : make_all_filters(g);
+    if (made) filters = made.data<float>();
     parallel_for(plan.blocks(), 1, [&](int64_t begin, int64_t end) {
       float* v = thread_scratch(Scratch::packed, elements * plan.v_plane);
       for (int64_t b = begin; b < end; ++b) {
@@ -220,6 +283,7 @@ void run_winograd(const WinogradConv& g, const float* u) {
     });
     return;
   }
+  const Tensor shared_v({elements * plan.v_plane});
   float* v = shared_v.data<float>();
   for (int64_t b = 0; b < plan.blocks(); ++b) {
     parallel_for(plan.tiles_of(b), 4, [&](int64_t begin, int64_t end) {
@@ -238,11 +302,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace glia::cpu {
 
+HWY_EXPORT(form_of);
 HWY_EXPORT(make_all_filters);
 HWY_EXPORT(run_winograd);
-Tensor transformed_filter(const WinogradConv& conv) { return HWY_DYNAMIC_DISPATCH(make_all_filters)(conv); }
-void run(const WinogradConv& conv, const Tensor& transformed) {
-  HWY_DYNAMIC_DISPATCH(run_winograd)(conv, transformed.data<float>());
+const char* packed_form(const WinogradConv& conv) { return HWY_DYNAMIC_DISPATCH(form_of)(conv); }
+Tensor packed_filter(const WinogradConv& conv) { return HWY_DYNAMIC_DISPATCH(make_all_filters)(conv); }
+void run(const WinogradConv& conv, const Tensor& packed) {
+  HWY_DYNAMIC_DISPATCH(run_winograd)(conv, packed ? packed.data<float>() : nullptr);
 }
 
 }  // namespace glia::cpu

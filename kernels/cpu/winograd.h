@@ -41,9 +41,11 @@ struct WinogradConv {
   int64_t p = 1, q = 1, k = 0;
   ConvEpilogue epilogue{};
 };
-// The transformed filter: made of filter, f_..., c and k alone, so it serves images of any size.
-Tensor transformed_filter(const WinogradConv& conv);
-void run(const WinogradConv& conv, const Tensor& transformed);
+// What a run on images of this size can be spared, made of filter, f_..., c and k alone, and its form: it serves all images for which
+// the form is the same. Four times the filter's size where there are many tiles, else as large as the filter.
+const char* packed_form(const WinogradConv& conv);
+Tensor packed_filter(const WinogradConv& conv);
+void run(const WinogradConv& conv, const Tensor& packed);  // packed may be absent
 
 // dw[k, r, s, c] = sum over images and results of g[p, q, k] x[p - top + r, q - left + s, c], dense KRSC.
 struct WinogradWeights {
@@ -60,6 +62,7 @@ void run(const WinogradWeights& gradient);
 bool winograd_applicable(const ConvGeometry& g,
                          ConvPass pass);  // 3x3, stride 1, one group, and precision() allows another order of sums
 bool winograd_pays(const ConvGeometry& g, ConvPass pass);  // by a model of the machine: see the definition
+const char* winograd_packed_form(const ConvGeometry& g);
 Tensor winograd_pack(const ConvGeometry& g, const float* w);
 void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor& packed, const ConvEpilogue& e,
                       float* y);
