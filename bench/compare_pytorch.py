@@ -2,6 +2,7 @@
 """Glia against PyTorch on the same work, interleaved: ratios of median time and of peak memory.
 
     python3 bench/compare_pytorch.py [--glia build/bin/glia] [--rounds 5] [--base 64] [--only train_b5] [--modes default tuned]
+    python3 bench/compare_pytorch.py --avx2 ...
     python3 bench/compare_pytorch.py --device cuda [--only train_b16] [--modes tf32 bf16 bf16_compiled]
 
 Needs `pip install torch numpy` (and for `tuned`: Debian's libjemalloc2 and libomp5). The work:
@@ -14,7 +15,7 @@ hardly change the time but in one: ROIAlign takes 2 x 2 samples a bin, not as ma
 PyTorch's modes: `default` is what a user gets after torch.set_num_threads; `tuned` is channels_last, fused Adam, LLVM's OpenMP with
 pinned threads, jemalloc that keeps its pages, and huge pages. Each round runs every contender once, so that a busy moment hits all
 alike. Memory is the process's peak; of PyTorch's, `base` is what importing it takes; the last column is all of Glia's over PyTorch's
-without that.
+without that. --avx2 keeps both sides to AVX2: GLIA_SIMD, ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA.
 
 With --device cuda the work is the UNet's, in batches of 16 (train_b16, infer_b16), and the modes are precisions: both sides compute in
 `tf32` or `bf16` (PyTorch by autocast), PyTorch with channels_last, fused Adam and cuDNN's choice by measurement, `bf16_compiled` with
@@ -295,7 +296,7 @@ def compare_on_cuda(args):
             worker.stdin.close()
             worker.wait()
             (gs, gm), (ts, tm, _) = [[statistics.median(column) for column in zip(*side)] for side in zip(*rounds)]
-            print(f"| {name} | {mode} | {gs * 1e3:.2f} | {gm:.0f} | {ts * 1e3:.2f} | {tm:.0f} | {ts / gs:.2f} | {gm / tm:.2f} | {gm / (tm - tb):.2f} |", flush=True)
+            print(f"| {name} | {mode} | {gs * 1e3:.2f} | {gm:.0f} | {ts * 1e3:.2f} | {tm:.0f} | {ts / gs:.2f} | {gm / tm:.2f} |", flush=True)
 
 
 def main():
@@ -304,11 +305,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--base", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--avx2", action="store_true")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     names = list(WORK) + list(UNET_CUDA)
     parser.add_argument("--only", nargs="+", default=names, metavar="NAME", help="beginnings of names: " + ", ".join(names))
     parser.add_argument("--modes", nargs="+", choices=sum(MODES.values(), []))
     args = parser.parse_args()
+    if args.avx2:
+        os.environ.update(GLIA_SIMD="avx2", ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2")
     args.modes = args.modes or MODES[args.device][:2]
     if wrong := set(args.modes) - set(MODES[args.device]):
         parser.error(f"--modes {' '.join(sorted(wrong))}: on {args.device} there are {', '.join(MODES[args.device])}")
