@@ -198,9 +198,9 @@ void read_torch_legacy(std::span<const std::byte> bytes, const Pickle& first, We
   const Pickle version(bytes, source, first.end());
   if (version.root().kind != PickleValue::Kind::integer || version.root().integer != 1001)
     throw DataError("{}: a version of PyTorch's older format that is not read, want 1001", source);
-  const Pickle system(bytes, source, version.end());
-  check_system(system, source);
-  const auto object = std::make_shared<const Pickle>(bytes, source, system.end());
+  const Pickle platform(bytes, source, version.end());
+  check_system(platform, source);
+  const auto object = std::make_shared<const Pickle>(bytes, source, platform.end());
   LegacyStorages storages(bytes, *object, weights);
   storages.read(Pickle(bytes, source, object->end()));
   flatten_pickle(

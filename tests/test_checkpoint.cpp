@@ -93,7 +93,7 @@ TEST_CASE("checkpoint: cut short anywhere or with a changed bit it is refused (R
   write_checkpoint(good, checkpoint_of(1, 40));
   const std::string bytes = read_file(good);
   const Philox random(5, 5);
-  for (uint64_t i = 0; i < 200; ++i) {
+  for (uint64_t i = 0; i < 500; ++i) {
     const size_t at = random.below(i, bytes.size());
     std::ofstream(bad, std::ios::binary | std::ios::trunc) << bytes.substr(0, at);
     CHECK_THROWS_AS(read_checkpoint(bad), DataError);

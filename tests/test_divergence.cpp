@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "autograd/operators.h"
 #include "data/atomic_file.h"
 #include "kernels/unary.h"
 #include "tests/paths.h"
@@ -109,6 +110,99 @@ TEST_CASE("run: a loss or gradient that is not finite ends it before the update,
   CHECK(contains(backward, "a gradient from sqrt (backward)"));
 
   CHECK(read_checkpoint(last_of(folder / "forward")).step == 4);
+}
+
+TEST_CASE("run: of twelve injected causes each is named (R28)") {
+  using Inject = std::function<void(TinyTraining&)>;
+  const auto outputs = [](const std::function<Tensor(const Tensor&)>& change) -> Inject {
+    return [change](TinyTraining& t) {
+      t.losses = [change](TinyNet& net, const Batch& b) -> NamedLosses {
+        return {{"bce", apply(BceWithLogits{}, change(net(b.tensors[0])), b.tensors[1], Tensor(), Tensor())}};
+      };
+    };
+  };
+  const auto pixel = [](float value) -> Inject {
+    return [value](TinyTraining& t) {
+      t.load = [value](int64_t i) {
+        Example e = tests::tiny_example(i);
+        if (i == 7) e.image.data<float>()[3] = value;
+        return e;
+      };
+    };
+  };
+  const auto parameter = [](const std::string& name, double value) -> Inject {
+    return [name, value](TinyTraining& t) {
+      t.after_initialisation = [name, value](TinyNet& net) {
+        for (const NamedTensor& p : net.parameters())
+          if (p.name == name) p.tensor->fill(value);
+      };
+    };
+  };
+  const auto square = [](const Tensor& z) { return apply(Square{}, z); };
+  const Inject target = [](TinyTraining& t) {
+    t.losses = [](TinyNet& net, const Batch& b) -> NamedLosses {
+      b.tensors[1].data<float>()[0] = NAN;
+      return {{"bce", apply(BceWithLogits{}, net(b.tensors[0]), b.tensors[1], Tensor(), Tensor())}};
+    };
+  };
+  const Inject term = [](TinyTraining& t) {
+    const auto losses = t.losses;
+    t.losses = [losses](TinyNet& net, const Batch& b) {
+      NamedLosses all = losses(net, b);
+      all.emplace_back("area", Tensor::full({}, NAN));
+      return all;
+    };
+  };
+  const Inject rate = [](TinyTraining& t) {
+    t.set("solver.optimizer=sgd");
+    t.set("solver.lr=1e5");
+    t.losses = [](TinyNet& net, const Batch& b) -> NamedLosses {
+      return {{"mse", apply(MseLoss{}, net(b.tensors[0]), b.tensors[1])}};
+    };
+  };
+  struct Injected {
+    const char* name;
+    Inject inject;
+    const char *tensor, *cause;
+  };
+  const char *no_value = "an operation that has no value where it was used", *too_high = "lower solver.lr";
+  const Injected all[] = {
+      {"pixel", pixel(NAN), "image img7 (tensor 0", "img7 (tensor 0 of the batch) holds numbers that are not finite"},
+      {"bright pixel", pixel(INFINITY), "image img7 (tensor 0", "img7 (tensor 0 of the batch) holds numbers"},
+      {"target", target, "(tensor 1 of the batch), before the step", "(tensor 1 of the batch) holds numbers"},
+      {"weight", parameter("first.weight", INFINITY), "parameter first.weight", "first.weight was not finite before the step"},
+      {"norm", parameter("norm.weight", NAN), "parameter norm.weight", "norm.weight was not finite before the step"},
+      {"overflow", parameter("second.weight", 3e38), "the output of conv2d with second.weight", too_high},
+      {"logarithm", outputs([&](const Tensor& z) { return apply(Log{}, apply(Neg{}, square(z))); }), "the output of log",
+       no_value},
+      {"root", outputs([&](const Tensor& z) { return apply(Sqrt{}, apply(Neg{}, square(z))); }), "the output of sqrt", no_value},
+      {"division", outputs([](const Tensor& z) { return z / Tensor::zeros(z.shape()); }), "the output of div", no_value},
+      {"derivative", outputs([&](const Tensor& z) {
+         z.data<float>()[0] = 0;
+         return apply(Sqrt{}, square(z));
+       }),
+       "a gradient from sqrt", "an operation whose derivative is infinite where it was used"},
+      {"loss term", term, "loss area", too_high},
+      {"learning rate", rate, "", too_high},
+  };
+  const TemporaryFolder folder;
+  for (const Injected& i : all) {
+    CAPTURE(i.name);
+    TinyTraining t(folder / i.name);
+    t.set("run.on_nan=stop");
+    i.inject(t);
+    std::string message;
+    try {
+      t.run();
+    } catch (const DivergedError& e) {
+      message = e.what();
+    }
+    CAPTURE(message);
+    const size_t causes = message.find("likely cause: ");
+    REQUIRE(causes != std::string::npos);
+    CHECK(contains(message.substr(0, causes), i.tensor));
+    CHECK(contains(message.substr(causes), i.cause));
+  }
 }
 
 TEST_CASE("trainer: a step that diverges changes neither weights nor statistics (R27)") {

@@ -199,6 +199,12 @@ std::string Divergence::causes(const std::string& parameter, const std::string& 
   if (lines.empty()) {
     if (op.find("(backward)") != std::string::npos)
       lines.push_back("an operation whose derivative is infinite where it was used, such as a root or a logarithm at 0");
+    for (const std::string_view name : {"log (forward)", "sqrt (forward)", "div (forward)", "exp (forward)"})
+      if (op.find(name) != std::string::npos)
+        lines.push_back(
+            "an operation that has no value where it was used, such as a logarithm or a root of a negative number, a division by "
+            "0, "
+            "or an exponential above 88");
     lines.push_back(fmt::format("the learning rate {:g} is too high for batches of {}: lower solver.lr, or set solver.clip_norm",
                                 record_.lr, record_.images));
   }
