@@ -56,7 +56,7 @@ if [ "$(wc -l <run/metrics.jsonl)" = "$end" ]; then pass; else fail "metrics.jso
 PREDICT=("$GLIA" predict whole/checkpoints/last.safetensors --images more --write labels,overlay,coco,cells,submission,rois,geojson --quiet)
 whole=$(seconds "${PREDICT[@]}" --out found)
 different=0
-for _ in $(seq $((KILLS / 4))); do
+for _ in $(seq "$KILLS"); do
   rm -rf part
   killed 0 "$whole" "${PREDICT[@]}" --out part
   while read -r path; do
