@@ -74,7 +74,7 @@ struct PixelSum {
 void run(std::span<const PixelSum> problems);
 
 // Reusable memory of the calling thread, aligned to 64 bytes; a later call with the same slot may move it.
-enum class Scratch { packed, gathered, rows, count };
+enum class Scratch { packed, gathered, rows, strip, count };
 float* thread_scratch(Scratch slot, int64_t floats);
 
 // Bytes of second-level cache of one core.
