@@ -247,8 +247,8 @@ void upsample_conv2d_backward(const UpsampleConv2d& op, const Tensor& x, const T
   const Tensor dsum = output_gradient(op.conv.activation, y, Tensor(), dy, dbias, nullptr);
   if (!dx && !dw) return;
   const Tensor filters = dx ? four_filters(w) : Tensor(), gradient = Tensor::zeros({dw ? 4 * z.k : 0, z.c});
-  // Strips of 8 MB, which the cores share, so that each product is large.
-  const int64_t strip = std::clamp<int64_t>((8 << 20) / (16 * std::max<int64_t>(1, z.k)), 256, 8192);
+  // Strips of 4 MB, which the cores share, so that each product is large.
+  const int64_t strip = std::clamp<int64_t>((4 << 20) / (16 * std::max<int64_t>(1, z.k)), 256, 8192);
   const Tensor turned({std::min(strip, z.pixels()), 4 * z.k});
   for (int64_t begin = 0; begin < z.pixels(); begin += strip) {
     const int64_t pixels = std::min(strip, z.pixels() - begin);
