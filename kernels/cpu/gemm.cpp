@@ -28,12 +28,13 @@ namespace {
 
 // Number of parts that pixels and columns are cut into: four tasks for a thread, with as little packing of b (once per part of the
 // pixels) and passing over a (once per part of the columns) as possible. Columns in parts of at most 512 keep a packed block of
-// b in L2 long enough in the contraction. A sum is added up in the same order whatever the parts.
+// b in L2 long enough in the contraction. Where run_task cuts the contraction follows from
+// a part's columns: products of many columns and steps can differ in their last bits with the number of threads.
 struct Parts {
   int64_t pixels, columns;
 };
 
-Parts parts_of(int64_t pixels, int64_t columns, int64_t problems, int64_t panel, bool packed) {
+Parts parts_of(int64_t pixels, int64_t columns, int64_t problems, int64_t panel) {
   const int64_t wanted = num_threads() == 1 ? 1 : 4 * num_threads();
   Parts best{1, 1};
   double best_cost = -1;
@@ -41,7 +42,7 @@ Parts parts_of(int64_t pixels, int64_t columns, int64_t problems, int64_t panel,
     if (ceil_div(columns, c) > 512) continue;
     const int64_t p = std::min(ceil_div(wanted, c * problems), std::max<int64_t>(1, pixels / 64));
     const double idle = static_cast<double>(wanted) / static_cast<double>(std::min(wanted, p * c * problems));
-    const double cost = idle * (static_cast<double>(pixels * columns) / 64 + (packed ? 0.0 : static_cast<double>(p * columns)) +
+    const double cost = idle * (static_cast<double>(pixels * columns) / 64 + static_cast<double>(p * columns) +
                                 0.25 * static_cast<double>(c * pixels));
     if (best_cost < 0 || cost < best_cost) best = {p, c}, best_cost = cost;
   }
@@ -204,7 +205,7 @@ void run_all(std::span<const ImplicitGemm> problems, const float* packed) {
   }
   if (plans.empty()) return;
   const int64_t count = static_cast<int64_t>(plans.size());
-  const Parts parts = parts_of(most_tiles * 6, most_columns, count, panel_width, packed != nullptr);
+  const Parts parts = parts_of(most_tiles * 6, most_columns, count, panel_width);
   // Problems vary fastest: those that read the same part of a follow one another.
   parallel_for(parts.pixels * parts.columns * count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {

@@ -40,8 +40,11 @@ HWY_NOINLINE void dot_kernel(const Piece* pieces, int64_t count, const float* b,
       }
     };
     int64_t left = piece->length;
-    for (; left >= lanes; left -= lanes, row += lanes, a += lanes * sizeof(float))
+    for (; left >= lanes; left -= lanes, row += lanes, a += lanes * sizeof(float)) {
+#pragma GCC unroll 12
+      for (int i = 0; i < MR; ++i) __builtin_prefetch(a + (MR + i) * piece->row_bytes);  // the next tile's
       add([&](const float* from) HWY_ATTR { return hn::LoadU(d, from); });
+    }
     if (left > 0) {
       const auto mask = hn::FirstN(d, static_cast<size_t>(left));
       add([&](const float* from) HWY_ATTR { return hn::MaskedLoad(mask, d, from); });
