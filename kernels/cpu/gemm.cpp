@@ -26,10 +26,11 @@
 namespace glia::cpu {
 namespace {
 
+constexpr int64_t most_columns = 512;  // of a task, so that a packed block of b stays in L2 long enough in the contraction
+
 // Number of parts that pixels and columns are cut into: four tasks for a thread, with as little packing of b (once per part of the
 // pixels) and passing over a (once per part of the columns) as possible. Columns in parts of at most 512 keep a packed block of
-// b in L2 long enough in the contraction. Where run_task cuts the contraction follows from
-// a part's columns: products of many columns and steps can differ in their last bits with the number of threads.
+// b in L2 long enough in the contraction. A sum is added up in the same order whatever the parts.
 struct Parts {
   int64_t pixels, columns;
 };
@@ -39,14 +40,14 @@ Parts parts_of(int64_t pixels, int64_t columns, int64_t problems, int64_t panel)
   Parts best{1, 1};
   double best_cost = -1;
   for (int64_t c = 1; c <= std::max<int64_t>(1, columns / panel); c *= 2) {
-    if (ceil_div(columns, c) > 512) continue;
+    if (ceil_div(columns, c) > most_columns) continue;
     const int64_t p = std::min(ceil_div(wanted, c * problems), std::max<int64_t>(1, pixels / 64));
     const double idle = static_cast<double>(wanted) / static_cast<double>(std::min(wanted, p * c * problems));
     const double cost = idle * (static_cast<double>(pixels * columns) / 64 + static_cast<double>(p * columns) +
                                 0.25 * static_cast<double>(c * pixels));
     if (best_cost < 0 || cost < best_cost) best = {p, c}, best_cost = cost;
   }
-  if (best_cost < 0) best = {1, ceil_div(columns, 512)};
+  if (best_cost < 0) best = {1, ceil_div(columns, most_columns)};
   return best;
 }
 
@@ -140,7 +141,9 @@ void run_task(const Plan& plan, int64_t tile_begin, int64_t tile_end, std::span<
   const bool dots = has_few_columns(g);
   const int64_t origin = panels.front().start, width = panels.back().start + panels.back().width - origin;
   const int64_t total = steps_of(g);
-  const int64_t most = std::max<int64_t>(64, l2_bytes() / 2 / static_cast<int64_t>(sizeof(float)) / width);
+  // A block's sums are added to those before it, so where it ends may not depend on the part of the columns that a task has.
+  const int64_t widest = std::min(most_columns, plan.panels.back().start + plan.panels.back().width);
+  const int64_t most = std::max<int64_t>(64, l2_bytes() / 2 / static_cast<int64_t>(sizeof(float)) / widest);
   const int64_t blocks = std::max<int64_t>(1, ceil_div(total, most));
   const int64_t block = ceil_div(ceil_div(total, blocks), 4) * 4;
   const int64_t affine_size = ceil_div(2 * width, lanes) * lanes;
@@ -195,17 +198,17 @@ void run_task(const Plan& plan, int64_t tile_begin, int64_t tile_end, std::span<
 
 void run_all(std::span<const ImplicitGemm> problems, const float* packed) {
   std::vector<Plan> plans;
-  int64_t most_tiles = 0, most_columns = 0;
+  int64_t tiles = 0, columns = 0;  // the most of any
   for (const ImplicitGemm& g : problems) {
     if (g.images * g.p * g.q == 0 || g.columns == 0) continue;
     plans.push_back(plan_of(g, packed));
     if (packed) packed += packed_size(plans.back());
-    most_tiles = std::max(most_tiles, plans.back().tiling.count);
-    most_columns = std::max(most_columns, g.columns);
+    tiles = std::max(tiles, plans.back().tiling.count);
+    columns = std::max(columns, g.columns);
   }
   if (plans.empty()) return;
   const int64_t count = static_cast<int64_t>(plans.size());
-  const Parts parts = parts_of(most_tiles * 6, most_columns, count, panel_width);
+  const Parts parts = parts_of(tiles * 6, columns, count, panel_width);
   // Problems vary fastest: those that read the same part of a follow one another.
   parallel_for(parts.pixels * parts.columns * count, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
