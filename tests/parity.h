@@ -47,8 +47,9 @@ class ParityCase {
   // missing expectation fails.
   void check(const std::string& name, const Tensor& got, const Axes& axes = {}) const;
   void check_grad(const std::string& name, const Tensor& leaf, const Axes& axes = {}) const;
-  // "out/y". Sampled values may differ by `rms_share` of the tensor's root mean square if that is more than the case's tolerance.
-  void check_key(const std::string& key, const Tensor& got, double rms_share = 0) const;
+  // "out/y". Sampled values may differ by `rms_share` of the tensor's root mean square if that is more than the case's tolerance, and
+  // all by `least_atol`.
+  void check_key(const std::string& key, const Tensor& got, double rms_share = 0, double least_atol = 0) const;
   void check_number(const std::string& name, double got) const { check(name, Tensor::full({1}, got, DType::float64)); }
 
   // params by name, with a default where absent.

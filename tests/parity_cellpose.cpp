@@ -68,12 +68,13 @@ void check_training(const ParityCase& c, CellposeNet& net) {
   check_outcome(c, "", outcome);
   backward(outcome.loss);
   double squares = 0;
-  for (const NamedTensor& p : net.parameters()) {
-    const Tensor gradient = to_checkpoint(grad_of(*p.tensor), p.rule.layout);
-    c.check_key("gin/" + p.name, gradient);
-    for (const float g : gradient.values<float>()) squares += double(g) * double(g);
-  }
-  c.check_number("grad_norm", std::sqrt(squares));
+  for (const NamedTensor& p : net.parameters())
+    for (const float g : grad_of(*p.tensor).values<float>()) squares += double(g) * double(g);
+  const double norm = std::sqrt(squares);
+  c.check_number("grad_norm", norm);
+  // The gradient of a bias in front of a batch norm is 0 but for rounding, which depends on the order of sums.
+  for (const NamedTensor& p : net.parameters())
+    c.check_key("gin/" + p.name, to_checkpoint(grad_of(*p.tensor), p.rule.layout), 0, 1e-9 * norm);
   std::vector<double> losses{outcome.loss.item()};
   const int64_t steps = c.integer("steps", 0);
   for (int64_t i = 0; i < steps; ++i) {
