@@ -56,7 +56,7 @@ class Structure {
 
  private:
   void put(uint64_t value, size_t bytes) {
-    for (size_t i = 0; i < bytes; ++i) out_ += static_cast<char>(value >> 8 * i & 0xff);
+    for (; bytes > 0; --bytes, value >>= 8) out_ += static_cast<char>(value & 0xff);
   }
   void pad_to(size_t size) { out_.resize(size, '\0'); }
   void align() { pad_to((out_.size() + 7) / 8 * 8); }
