@@ -98,8 +98,8 @@ class HeaderParser {
       int64_t n = -1;
       spaces();
       const auto [end, error] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), n);
-      const bool zeros = n != 0 && text_[at_] == '0';  // Python has no such numbers
-      if (error != std::errc{} || n < 0 || zeros) fail("a dimension that is no number from 0");
+      if (error != std::errc{} || n < 0 || (n != 0 && text_[at_] == '0'))  // Python has no numbers with zeros in front
+        fail("a dimension that is no number from 0");
       at_ = static_cast<size_t>(end - text_.data());
       if (at_ < text_.size() && text_[at_] == 'L') ++at_;  // Python 2
       if (header_.shape.size() == 32) fail("more than 32 dimensions");

@@ -47,10 +47,36 @@ TomlValue convert(const toml::node& node, int depth) {
   return v;
 }
 
+// Where in the text the first character beyond ASCII is that is in neither a string nor a comment; npos if none. TOML has none there, and
+// toml++ 3.3 meets some of them (U+043E) with __builtin_unreachable.
+size_t find_stray_character(std::string_view text) {
+  size_t i = text.starts_with("\xef\xbb\xbf") ? 3 : 0;  // a byte order mark
+  while (i < text.size()) {
+    const char c = text[i];
+    if (static_cast<unsigned char>(c) >= 0x80) return i;
+    if (c == '#') {
+      i = std::min(text.find('\n', i), text.size());
+    } else if (c == '"' || c == '\'') {
+      const std::string quotes(text.substr(i).starts_with(std::string(3, c)) ? 3 : 1, c);
+      for (i += quotes.size(); i < text.size() && !text.substr(i).starts_with(quotes); ++i) {
+        if (quotes.size() == 1 && text[i] == '\n') break;  // not closed, which is an error
+        if (c == '"' && text[i] == '\\') ++i;
+      }
+      for (size_t end = i + (quotes.size() == 3 ? 5 : 1); i < std::min(end, text.size()) && text[i] == c;) ++i;
+    } else {
+      ++i;
+    }
+  }
+  return text.npos;
+}
+
 }  // namespace
 
 TomlTable parse_toml(std::string_view text, const std::string& source) {
   if (text.size() > max_text) throw UsageError("{}: {} bytes of TOML, at most {} are read", source, text.size(), max_text);
+  if (const size_t at = find_stray_character(text); at != text.npos)
+    throw UsageError("{}:{}: not valid TOML: a character beyond ASCII outside of quotes and comments", source,
+                     1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
   try {
     return convert_table(toml::parse(text, source), 0);
   } catch (const toml::parse_error& e) {
@@ -61,7 +87,8 @@ TomlTable parse_toml(std::string_view text, const std::string& source) {
 TomlValue parse_toml_value(std::string_view text) {
   TomlValue literal;
   literal.value = std::string(text);
-  if (text.size() > max_text || text.find('\n') != std::string_view::npos) return literal;
+  if (text.size() > max_text || text.find('\n') != std::string_view::npos || find_stray_character(text) != std::string_view::npos)
+    return literal;
   try {
     TomlTable table = convert_table(toml::parse("x = " + std::string(text)), 0);
     if (table.size() == 1 && table[0].key == "x") return std::move(table[0].value);
