@@ -53,6 +53,13 @@ TEST_CASE("config: text that is no TOML names its line") {
   CHECK(contains(error_of("[solver]\nlr = 1\nlr = 2\n"), "recipe.toml:3: not valid TOML"));
   CHECK(contains(error_of(std::string("[solver]\nlr = \"\0\"\n", 17)), "not valid TOML"));
   CHECK(contains(error_of(std::string(2 << 20, '\n')), "bytes of TOML"));
+  const std::string letter = "\xd0\xbe";  // U+043E
+  for (const std::string& text :
+       {"[solver]\nlr = " + letter + "\n", "[solver]\n" + letter + "r = 1\n", "#" + letter + "\n" + letter})
+    CHECK(contains(error_of(text), "recipe.toml:2: not valid TOML: a character beyond ASCII outside of quotes and comments"));
+  const std::string inside =
+      "\xef\xbb\xbf# " + letter + " \"\n[data]\nfolder = \"" + letter + "\\\"#" + letter + "\" # " + letter + "'\n";
+  CHECK(error_of(inside + "unknown = '''" + letter + "\n'" + letter + "'''''\n").find("unknown key") != std::string::npos);
   std::string deep = "x = ";
   for (int i = 0; i < 100; ++i) deep += "[";
   for (int i = 0; i < 100; ++i) deep += "]";
