@@ -2,6 +2,7 @@
 // apply(op, inputs...): runs an op now, and remembers how to differentiate it when an input wants a gradient.
 #include <algorithm>
 #include <concepts>
+#include <functional>
 #include <tuple>
 
 #include "autograd/tape.h"
@@ -13,9 +14,7 @@ namespace detail {
 
 inline std::array<TensorSpec, 1> as_array(const TensorSpec& s) { return {s}; }
 template <size_t N>
-std::array<TensorSpec, N> as_array(const std::array<TensorSpec, N>& s) {
-  return s;
-}
+std::array<TensorSpec, N> as_array(const std::array<TensorSpec, N>& s) { return s; }
 
 template <class Op>
 SaveSet saves_of(const Op& op) {
@@ -46,9 +45,7 @@ struct Saved {
 };
 
 template <class Op>
-concept Differentiable = requires {
-  Op::backward.name;
-};
+concept Differentiable = requires { Op::backward.name; };
 
 template <class... In>
 Device device_of(const In&... in) {
@@ -72,7 +69,7 @@ concept OpOn = (std::same_as<In, Tensor> && ...) && requires(const Op& op, const
 // Returns the output, or a std::array of outputs where the op has several (only the first carries a gradient). An absent optional
 // input is Tensor{}. Throws what the op's infer throws.
 template <class Op, class... In>
-requires OpOn<Op, In...>
+  requires OpOn<Op, In...>
 auto apply(const Op& op, const In&... in) {
   const MemoryScope scope(Op::forward.name);
   const Device device = detail::device_of(in...);
@@ -115,8 +112,9 @@ auto apply(const Op& op, const In&... in) {
         const auto body = Op::backward.pick(device, dy.dtype());
         std::apply(
             [&](const auto&... tensor) {
-              [&]<size_t... I>(std::index_sequence<I...>) { body(saved->op, tensor..., dy, grads[I]...); }
-              (std::index_sequence_for<In...>{});
+              [&]<size_t... I>(std::index_sequence<I...>) {
+                body(saved->op, tensor..., dy, grads[I]...);
+              }(std::index_sequence_for<In...>{});
             },
             std::tuple_cat(saved->in, saved->out));
       };
@@ -143,8 +141,7 @@ Tensor apply_list(const Op& op, std::span<const Tensor> xs) {
   const TensorSpec spec = op.infer(xs);
   Tensor y(spec.shape, spec.dtype, device);
   Op::forward.pick(device, spec.dtype)(op, xs, y);
-  if (OpObserver* observer = op_observer()) [[unlikely]]
-    observer->after_forward(Op::forward.name, xs, y);
+  if (OpObserver* observer = op_observer()) [[unlikely]] observer->after_forward(Op::forward.name, xs, y);
   bool wanted = false;
   for (const Tensor& x : xs) wanted = wanted || wants_grad(x);
   if (!grad_enabled() || !wanted) return y;

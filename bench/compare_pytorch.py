@@ -260,11 +260,16 @@ def glia_arguments(name, base):
     return ["mask_rcnn_r50_fpn", "--mode", what, "--size", f"{h}x{w}", "--batch", str(images), *count]
 
 
-def run_glia(glia, base, name, threads):
+def bench_step(glia, arguments, threads):
+    """One step that is timed, after one to warm up: what `glia bench step` writes of it."""
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        subprocess.run([glia, "bench", "step", *glia_arguments(name, base), "--seconds", "0", "--threads", str(threads), "--json", out.name,
-                        "--quiet"], check=True, stdout=subprocess.DEVNULL)
-        line = json.load(open(out.name))
+        subprocess.run([glia, "bench", "step", *arguments, "--seconds", "0", "--threads", str(threads), "--json", out.name, "--quiet"],
+                       check=True, stdout=subprocess.DEVNULL)
+        return json.load(open(out.name))
+
+
+def run_glia(glia, base, name, threads):
+    line = bench_step(glia, glia_arguments(name, base), threads)
     return line["median_s"], line["peak_rss_mb"]
 
 

@@ -7,10 +7,9 @@ The UNet of recipes/study/unet.toml, a training step and inference, as `glia ben
 every size once; figures are medians. Cost that grows as the work does is a flat line: time per pixel, over the median of that.
 """
 import argparse
-import json
 import statistics
-import subprocess
-import tempfile
+
+from compare_pytorch import bench_step
 
 SIZES = [(side, 1) for side in (128, 256, 512, 1024, 2048)]
 BATCHES = [(256, batch) for batch in (1, 2, 4, 8, 16)]
@@ -21,10 +20,7 @@ THREADED = {"train": ["study/unet", "--size", "256x256", "--batch", "5", "--mode
 
 
 def seconds(glia, arguments, threads):
-    with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        subprocess.run([glia, "bench", "step", *arguments, "--seconds", "0", "--threads", str(threads), "--json", out.name, "--quiet"],
-                       check=True, stdout=subprocess.DEVNULL)
-        return json.load(open(out.name))["median_s"]
+    return bench_step(glia, arguments, threads)["median_s"]
 
 
 def relative_cost(seconds_of):

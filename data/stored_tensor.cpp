@@ -91,6 +91,17 @@ std::shared_ptr<const Storage> plain_storage(std::span<const std::byte> bytes, b
   return std::make_shared<const Storage>(Storage{bytes.size(), mapped, [bytes] { return StoredBytes{{}, bytes}; }});
 }
 
+std::shared_ptr<const Storage> decoded_storage(size_t size, std::function<void(std::span<std::byte>)> read_into) {
+  const auto read = [read_into, size] {
+    StoredBytes out;
+    out.own.resize(size);
+    read_into(out.own);
+    out.view = out.own;
+    return out;
+  };
+  return std::make_shared<const Storage>(Storage{size, false, read, read_into});
+}
+
 std::string shape_text(const std::vector<int64_t>& shape) {
   return fmt::format("({}{})", fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
 }

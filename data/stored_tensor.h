@@ -28,6 +28,7 @@ struct Storage {
   std::function<void(std::span<std::byte>)> read_into{};
 };
 std::shared_ptr<const Storage> plain_storage(std::span<const std::byte> bytes, bool mapped);
+std::shared_ptr<const Storage> decoded_storage(size_t size, std::function<void(std::span<std::byte>)> read_into);
 
 struct StoredTensor {
   std::string name;

@@ -48,19 +48,10 @@ void read_safetensors(std::span<const std::byte> bytes, Weights& weights) {
 
 // The bytes behind an array's header, decoded straight into the memory that they are for.
 std::shared_ptr<const Storage> deflated_array(const ZipFile& zip, const ZipEntry& entry, size_t header) {
-  const auto read_into = [&zip, &entry, header](std::span<std::byte> out) {
+  return decoded_storage(static_cast<size_t>(entry.size) - header, [&zip, &entry, header](std::span<std::byte> out) {
     std::vector<std::byte> head(header);
     zip.read_into(entry, head, out);
-  };
-  const size_t size = static_cast<size_t>(entry.size) - header;
-  const auto read = [read_into, size] {
-    StoredBytes out;
-    out.own.resize(size);
-    read_into(out.own);
-    out.view = out.own;
-    return out;
-  };
-  return std::make_shared<const Storage>(Storage{size, false, read, read_into});
+  });
 }
 
 void read_npz(std::shared_ptr<const ZipFile> zip, Weights& weights) {

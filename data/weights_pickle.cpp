@@ -177,20 +177,12 @@ class Flattener {
     };
     size_t count = 0;
     in_pieces(bytes, mapped, [&](std::span<const std::byte> part) { count += latin1_size(text_of(part)); });
-    const auto read_into = [bytes, mapped, text_of, source = pickle_.name()](std::span<std::byte> out) {
+    return decoded_storage(count, [bytes, mapped, text_of, source = pickle_.name()](std::span<std::byte> out) {
       Latin1Decoder decoder(out);
       bool good = true;
       in_pieces(bytes, mapped, [&](std::span<const std::byte> part) { good = good && decoder.feed(text_of(part)); });
       if (!good || !decoder.done()) throw DataError("{}: the bytes of an array stand as a text that is not Latin-1", source);
-    };
-    const auto read = [read_into, count] {
-      StoredBytes out;
-      out.own.resize(count);
-      read_into(out.own);
-      out.view = out.own;
-      return out;
-    };
-    return std::make_shared<const Storage>(Storage{count, false, read, read_into});
+    });
   }
 
   void numpy_tensor(StoredTensor t, bool fortran, const PickleValue& data, const std::string& name) {

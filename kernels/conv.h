@@ -158,7 +158,7 @@ GLIA_DECLARE_DEVICE_CONVOLUTIONS
 namespace cudnn {
 const DeviceConvAlgorithm& conv_algorithm();  // applicable where the library can be opened (GLIA_WITH_CUDNN)
 std::string fault();                          // why the library cannot be used; empty when it can
-}  // namespace cudnn
+}
 
 namespace onednn {
 Conv2d::Forward conv2d;
@@ -167,27 +167,30 @@ ConvTranspose2d::Forward conv_transpose2d;
 ConvTranspose2d::Backward conv_transpose2d_backward;
 }  // namespace onednn
 
-inline constexpr Variants<Conv2d::Forward> Conv2d::forward{.name = "conv2d",
-                                                           .reference = reference::conv2d,
-                                                           .cpu = cpu::conv2d,
-                                                           .onednn = GLIA_ONEDNN(onednn::conv2d),
-                                                           .emulated = emulated::conv2d,
-                                                           .cuda = GLIA_CUDA(cuda::conv2d),
-                                                           .vendor = GLIA_CUDNN_SLOT(cuda::conv2d)};  // picks cuDNN itself
-inline constexpr Variants<Conv2d::Backward> Conv2d::backward{.name = "conv2d_backward",
-                                                             .reference = reference::conv2d_backward,
-                                                             .cpu = cpu::conv2d_backward,
-                                                             .onednn = GLIA_ONEDNN(onednn::conv2d_backward),
-                                                             .emulated = emulated::conv2d_backward,
-                                                             .cuda = GLIA_CUDA(cuda::conv2d_backward),
-                                                             .vendor = GLIA_CUDNN_SLOT(cuda::conv2d_backward)};
-inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{.name = "conv_transpose2d",
-                                                                             .reference = reference::conv_transpose2d,
-                                                                             .cpu = cpu::conv_transpose2d,
-                                                                             .onednn = GLIA_ONEDNN(onednn::conv_transpose2d),
-                                                                             .emulated = emulated::conv_transpose2d,
-                                                                             .cuda = GLIA_CUDA(cuda::conv_transpose2d),
-                                                                             .vendor = GLIA_CUDNN_SLOT(cuda::conv_transpose2d)};
+inline constexpr Variants<Conv2d::Forward> Conv2d::forward{
+    .name = "conv2d",
+    .reference = reference::conv2d,
+    .cpu = cpu::conv2d,
+    .onednn = GLIA_ONEDNN(onednn::conv2d),
+    .emulated = emulated::conv2d,
+    .cuda = GLIA_CUDA(cuda::conv2d),
+    .vendor = GLIA_CUDNN_SLOT(cuda::conv2d)};  // picks cuDNN itself
+inline constexpr Variants<Conv2d::Backward> Conv2d::backward{
+    .name = "conv2d_backward",
+    .reference = reference::conv2d_backward,
+    .cpu = cpu::conv2d_backward,
+    .onednn = GLIA_ONEDNN(onednn::conv2d_backward),
+    .emulated = emulated::conv2d_backward,
+    .cuda = GLIA_CUDA(cuda::conv2d_backward),
+    .vendor = GLIA_CUDNN_SLOT(cuda::conv2d_backward)};
+inline constexpr Variants<ConvTranspose2d::Forward> ConvTranspose2d::forward{
+    .name = "conv_transpose2d",
+    .reference = reference::conv_transpose2d,
+    .cpu = cpu::conv_transpose2d,
+    .onednn = GLIA_ONEDNN(onednn::conv_transpose2d),
+    .emulated = emulated::conv_transpose2d,
+    .cuda = GLIA_CUDA(cuda::conv_transpose2d),
+    .vendor = GLIA_CUDNN_SLOT(cuda::conv_transpose2d)};
 inline constexpr Variants<ConvTranspose2d::Backward> ConvTranspose2d::backward{
     .name = "conv_transpose2d_backward",
     .reference = reference::conv_transpose2d_backward,

@@ -14,24 +14,17 @@
 #include "data/npy.h"
 #include "data/safetensors.h"
 #include "data/tensorboard.h"
+#include "tests/data_error_of.h"
 #include "tests/paths.h"
 
 using namespace glia;
+using tests::data_error_of;
 using tests::TemporaryFolder;
 namespace fs = std::filesystem;
 
 namespace {
 
 std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
-
-std::string message_of(auto&& f) {
-  try {
-    f();
-  } catch (const DataError& e) {
-    return e.what();
-  }
-  return "";
-}
 
 bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
@@ -96,7 +89,7 @@ TEST_CASE("files: cut off anywhere (R25)") {
       if (has(name, "tfevents")) {  // whole records before the cut are a good file
         size_t records = 0;
         const std::string message =
-            message_of([&] { records = decode_events(bytes_of(std::string_view(whole).substr(0, n)), name).size(); });
+            data_error_of([&] { records = decode_events(bytes_of(std::string_view(whole).substr(0, n)), name).size(); });
         const auto end = std::find(record_ends.begin(), record_ends.end(), n);
         CHECK(message.empty() == (n > 0 && end != record_ends.end()));
         CHECK((message.empty() ? records == static_cast<size_t>(end - record_ends.begin()) : has(message, "cut off") || n == 0));
@@ -166,7 +159,7 @@ TEST_CASE("zip: round trip, same bytes, names") {
   CHECK(text("empty stored") == "");
   CHECK(text("long") == repetitive);
   CHECK(zip.entry("long").compressed < 1000);
-  CHECK(has(message_of([&] { zip.entry("none"); }), "no member \"none\""));
+  CHECK(has(data_error_of([&] { zip.entry("none"); }), "no member \"none\""));
   {
     ZipWriter discarded(folder / "c.zip");
     discarded.add("a", "b");
@@ -184,7 +177,7 @@ TEST_CASE("zip: hostile archives (R15)") {
   }
   const std::string good = read_file(folder / "a.zip");
   const auto error = [](const std::string& bytes, const ZipLimits& limits = {}) {
-    return message_of([&] {
+    return data_error_of([&] {
       const ZipFile zip(bytes_of(bytes), "x", limits);
       for (const auto& e : zip.entries()) zip.read(e);
     });
@@ -285,7 +278,7 @@ TEST_CASE("zip: Zip64 end records") {
     CHECK_THROWS_AS(ZipFile(bytes_of(bad), "x"), DataError);
   }
   const std::string brief = good.substr(0, end) + end64.substr(0, 48) + locator + tail;  // a record without its last number
-  CHECK(has(message_of([&] { ZipFile(bytes_of(brief), "x"); }), "Zip64 end record is not where it says"));
+  CHECK(has(data_error_of([&] { ZipFile(bytes_of(brief), "x"); }), "Zip64 end record is not where it says"));
 }
 
 TEST_CASE("npy: round trips and headers") {
@@ -317,7 +310,7 @@ TEST_CASE("npy: round trips and headers") {
     bytes += {version, '\0', static_cast<char>(header.size()), '\0'};
     if (version > 1) bytes += std::string(2, '\0');
     bytes += header + std::string(data, '\1');
-    return message_of([&] { decode_npy(bytes_of(bytes), "x"); });
+    return data_error_of([&] { decode_npy(bytes_of(bytes), "x"); });
   };
   const std::string type = "{'descr': '<u2', 'fortran_order': False, ";
   CHECK(error(type + "'shape': (3,), }", 6) == "");
@@ -350,7 +343,7 @@ TEST_CASE("npy: round trips and headers") {
   const std::string header = "{'descr': '<u8', 'fortran_order': False, 'shape': (1,)}";
   large += {static_cast<char>(header.size()), '\0'};
   large += header + std::string(8, '\xff');
-  CHECK(has(message_of([&] { decode_npy(bytes_of(large), "x"); }), "U64 value"));
+  CHECK(has(data_error_of([&] { decode_npy(bytes_of(large), "x"); }), "U64 value"));
 }
 
 TEST_CASE("npy: three dimensions in Fortran's order") {
@@ -396,7 +389,7 @@ TEST_CASE("imagej: outlines come back") {
   CHECK(back[2].name == "cell");
   std::string oval = encode_roi(roi);
   oval[6] = 2;
-  CHECK(has(message_of([&] { decode_roi(bytes_of(oval), "x"); }), "type 2"));
+  CHECK(has(data_error_of([&] { decode_roi(bytes_of(oval), "x"); }), "type 2"));
 }
 
 TEST_CASE("tensorboard: a run's file, and a disk that fills") {

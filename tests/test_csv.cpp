@@ -8,22 +8,15 @@
 #include "data/csv.h"
 #include "data/rle.h"
 #include "data/sartorius.h"
+#include "tests/data_error_of.h"
 #include "tests/paths.h"
 
 using namespace glia;
+using tests::data_error_of;
 using tests::TemporaryFolder;
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string message_of(auto&& f) {
-  try {
-    f();
-  } catch (const DataError& e) {
-    return e.what();
-  }
-  return "";
-}
 
 bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
@@ -55,7 +48,7 @@ TEST_CASE("csv: forms that are read") {
   CsvReader csv("a,b\n\"1\n2\",3\n\n4,5\n", "x.csv");
   CHECK(csv.column("b") == 1);
   CHECK(!csv.has("c"));
-  CHECK(has(message_of([&] { csv.column("c"); }), "no column \"c\"; its columns are a, b"));
+  CHECK(has(data_error_of([&] { csv.column("c"); }), "no column \"c\"; its columns are a, b"));
   REQUIRE(csv.next());
   CHECK(csv.place() == "x.csv:2");
   REQUIRE(csv.next());
@@ -69,7 +62,7 @@ TEST_CASE("csv: forms that are read") {
 
 TEST_CASE("csv: forms that are refused") {
   const auto error = [](std::string_view text) {
-    return message_of([&] {
+    return data_error_of([&] {
       for (CsvReader csv(text, "x.csv"); csv.next();) {
       }
     });
@@ -101,7 +94,7 @@ std::string sartorius_error(const std::string& rows) {
   TemporaryFolder folder;
   write_file(folder / "train.csv", sartorius_header + rows);
   Faults faults;
-  const std::string message = message_of([&] { read_sartorius(folder / "train.csv", faults); });
+  const std::string message = data_error_of([&] { read_sartorius(folder / "train.csv", faults); });
   CHECK((message.empty() || message.starts_with((folder / "train.csv").string())));
   return message.substr(std::min(message.size(), (folder / "train.csv").string().size()));
 }
@@ -204,11 +197,11 @@ TEST_CASE("sartorius: submissions") {
   CHECK(got.samples[0].instances.size() == 2);
   CHECK(got.samples[0].instances[1].mask == want.samples[0].instances[1].mask);
   want.samples[0].instances[1].mask = rle_from_pairs("2 3", 4, 6);
-  CHECK(has(message_of([&] { write_submission(path, want); }), "instances overlap"));
+  CHECK(has(data_error_of([&] { write_submission(path, want); }), "instances overlap"));
   CHECK(read_submission(path, want, faults).samples[0].instances.size() == 2);  // the old file is still there
   const auto error = [&](const char* text) {
     write_file(path, text);
-    return message_of([&] { read_submission(path, want, faults); });
+    return data_error_of([&] { read_submission(path, want, faults); });
   };
   CHECK(has(error("id,predicted\nz,1 2\n"), ":2: image \"z\" is not among the 2"));
   CHECK(has(error("id,x\na,1 2\n"), "no column \"predicted\""));

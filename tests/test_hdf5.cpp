@@ -13,6 +13,7 @@
 #include "models/weight_names.h"
 #include "models/weight_names_keras.h"
 #include "tests/paths.h"
+#include "tests/same_weights.h"
 #include "train/transfer.h"
 
 using namespace glia;
@@ -256,17 +257,7 @@ TEST_CASE("hdf5: written types, shapes, and groups larger than a node") {
   write_weights(folder / "w.h5", made, WeightsFormat::hdf5);
   const std::string content = read_file(folder / "w.h5");
   CHECK(number_at(content, 40) == content.size());  // the end that the superblock tells
-  const Weights got = read_weights(folder / "w.h5");
-  REQUIRE(got.tensors.size() == made.tensors.size());
-  for (size_t i = 0; i < got.tensors.size(); ++i) {
-    const StoredTensor &a = got.tensors[i], &b = made.tensors[i];
-    CAPTURE(b.name);
-    CHECK(a.name == b.name);
-    CHECK(a.dtype == b.dtype);
-    CHECK(a.shape == b.shape);
-    const StoredBytes x = a.bytes("a"), y = b.bytes("b");
-    CHECK(std::equal(x.view.begin(), x.view.end(), y.view.begin(), y.view.end()));
-  }
+  check_same_weights(read_weights(folder / "w.h5"), made);
   // Names are searched by the tree's keys, each of which is the last name of the node before it.
   size_t tree = content.find("TREE"), largest = tree;
   for (; tree != std::string::npos; tree = content.find("TREE", tree + 1))

@@ -10,9 +10,11 @@
 #include "data/jpeg.h"
 #include "data/png.h"
 #include "data/tiff.h"
+#include "tests/data_error_of.h"
 #include "tests/paths.h"
 
 using namespace glia;
+using tests::data_error_of;
 using tests::TemporaryFolder;
 
 namespace {
@@ -34,15 +36,6 @@ bool equal_bytes(const Tensor& a, const Tensor& b) {
 }
 
 std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
-
-std::string message_of(auto&& f) {
-  try {
-    f();
-  } catch (const DataError& e) {
-    return e.what();
-  }
-  return "";
-}
 
 }  // namespace
 
@@ -125,7 +118,7 @@ TEST_CASE("images: JPEG as libjpeg decodes it") {
   const size_t frame = two_frames.find("\xff\xc0");
   const size_t length = static_cast<size_t>(two_frames[frame + 3]) + 2;
   two_frames.insert(frame, two_frames.substr(frame, length));
-  CHECK(message_of([&] { decode_jpeg(bytes_of(two_frames), "x", {}); }).find("two SOF markers") != std::string::npos);
+  CHECK(data_error_of([&] { decode_jpeg(bytes_of(two_frames), "x", {}); }).find("two SOF markers") != std::string::npos);
 }
 
 TEST_CASE("images: JPEG turned as Exif says") {
@@ -186,7 +179,7 @@ TEST_CASE("images: limits hold before memory is taken (R17)") {
   const std::string png = encode_png(Tensor::zeros({40, 50, 3}, DType::uint8), "x");
   const std::string tiff = encode_tiff(Tensor::zeros({3, 40, 50, 3}, DType::uint8), "x");
   const auto error = [](const std::string& image, const ImageLimits& limits) {
-    return message_of([&] { decode_image(bytes_of(image), "x", limits); });
+    return data_error_of([&] { decode_image(bytes_of(image), "x", limits); });
   };
   for (const std::string& image : {png, tiff}) {
     ImageLimits limits;
@@ -219,7 +212,7 @@ TEST_CASE("images: limits hold before memory is taken (R17)") {
 TEST_CASE("images: pages of two sizes, unknown files, endings") {
   TemporaryFolder folder;
   write_file(folder / "a.png", "GIF89a and more");
-  CHECK(message_of([&] { read_image(folder / "a.png"); }).find("47 49 46 38 39 61") != std::string::npos);
+  CHECK(data_error_of([&] { read_image(folder / "a.png"); }).find("47 49 46 38 39 61") != std::string::npos);
   CHECK_THROWS_AS(read_image(folder / "none.png"), IoError);
   CHECK_THROWS_AS(read_image(folder.path()), IoError);
   CHECK(has_image_extension("x/y.TIFF"));
@@ -231,7 +224,7 @@ TEST_CASE("images: pages of two sizes, unknown files, endings") {
   const size_t second = tiff.rfind(height_tag);
   REQUIRE(second != tiff.find(height_tag));
   tiff[second + 8] = 5;
-  CHECK(message_of([&] { decode_tiff(bytes_of(tiff), "x", {}); }).find("page 2 is 5 x 7 x 1 uint8, the first 6 x 7 x 1") !=
+  CHECK(data_error_of([&] { decode_tiff(bytes_of(tiff), "x", {}); }).find("page 2 is 5 x 7 x 1 uint8, the first 6 x 7 x 1") !=
         std::string::npos);
 }
 

@@ -11,27 +11,16 @@
 #include "data/safetensors.h"
 #include "data/weights.h"
 #include "tests/paths.h"
+#include "tests/same_weights.h"
 
 using namespace glia;
+using tests::check_same_weights;
 using tests::TemporaryFolder;
 namespace fs = std::filesystem;
 
 namespace {
 
 fs::path sample(const std::string& name) { return tests::fixtures_folder() / "checkpoints" / name; }
-
-void check_same_tensors(const Weights& got, const Weights& want) {
-  REQUIRE(got.tensors.size() == want.tensors.size());
-  for (size_t i = 0; i < want.tensors.size(); ++i) {
-    const StoredTensor &g = got.tensors[i], &w = want.tensors[i];
-    INFO(w.name);
-    CHECK(g.name == w.name);
-    CHECK(g.dtype == w.dtype);
-    CHECK(g.shape == w.shape);
-    const StoredBytes a = g.bytes(got.source), b = w.bytes(want.source);
-    CHECK(std::equal(a.view.begin(), a.view.end(), b.view.begin(), b.view.end()));
-  }
-}
 
 Scalar scalar_of(const rapidjson::Value& v) {
   if (v.IsBool()) return v.GetBool();
@@ -45,7 +34,7 @@ void check_sample(const std::string& name) {
   const Weights got = read_weights(sample(name));
   const std::string twin = name.substr(0, name.rfind('.')) + ".expected.safetensors";
   const Weights want = read_weights(sample(twin));
-  check_same_tensors(got, want);
+  check_same_weights(got, want);
   rapidjson::Document scalars;
   scalars.Parse(std::get<std::string>(want.scalars.at("scalars")).c_str());
   REQUIRE(scalars.IsObject());
@@ -127,7 +116,7 @@ TEST_CASE("weights: a PyTorch archive whose members are deflated") {
     deflated.add(e.name, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, true);
   }
   deflated.commit();
-  check_same_tensors(read_weights(folder / "w.pth"), read_weights(sample("state_zip.pth")));
+  check_same_weights(read_weights(folder / "w.pth"), read_weights(sample("state_zip.pth")));
 }
 
 TEST_CASE("weights: every writer's file reads back to the bit") {
@@ -150,7 +139,7 @@ TEST_CASE("weights: every writer's file reads back to the bit") {
       drop(got);
       drop(want);
     }
-    check_same_tensors(got, want);
+    check_same_weights(got, want);
   }
 }
 
@@ -159,7 +148,7 @@ TEST_CASE("weights: strided, rotated and shared tensors are written dense") {
   for (const char* name : {"state_legacy.pth", "c2_detector_tiny.pkl", "zoo_protocol2.pkl"}) {
     const Weights weights = read_weights(sample(name));
     write_weights(folder / "w.pth", weights, WeightsFormat::torch);
-    check_same_tensors(read_weights(folder / "w.pth"), weights);
+    check_same_weights(read_weights(folder / "w.pth"), weights);
     const SafetensorsFile twin(sample(std::string(name).substr(0, std::string(name).rfind('.')) + ".expected.safetensors"));
     write_weights(folder / "w.safetensors", weights, WeightsFormat::safetensors);
     const SafetensorsFile file(folder / "w.safetensors");
@@ -191,7 +180,7 @@ TEST_CASE("weights: NumPy's files") {
     write_npz(folder / "a.npz", {{"x.weight", a}, {"b", b}}, deflate);
     const Weights got = read_weights(folder / "a.npz");
     CHECK(names_of(got) == std::vector<std::string>{"b", "x.weight"});
-    check_same_tensors(got, weights_of({{"x.weight", a}, {"b", b}}, "memory"));
+    check_same_weights(got, weights_of({{"x.weight", a}, {"b", b}}, "memory"));
   }
 }
 
