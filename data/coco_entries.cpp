@@ -50,8 +50,8 @@ void CocoBuilder::add_image(CocoEntry& e, int64_t index) {
   if (!(e.width >= 1 && e.height >= 1 && pixels <= static_cast<double>(limits_.pixels) && e.width == std::floor(e.width) &&
         e.height == std::floor(e.height))) {
     return stop("impossible image size",
-                fmt::format("{} (id {}): width {} and height {}, want whole numbers from 1, at most {} pixels in all", where,
-                            e.id, e.width, e.height, limits_.pixels));
+                fmt::format("{} (id {}): width {} and height {}, want whole numbers from 1, at most {} pixels in all{}", where,
+                            e.id, e.width, e.height, limits_.pixels, raise_hint("pixels")));
   }
   const std::string name = e.file_name.empty() ? e.id : std::filesystem::path(e.file_name).stem().string();
   if (!images_.emplace(e.id, result.dataset.samples.size()).second) {

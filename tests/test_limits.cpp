@@ -18,6 +18,7 @@
 #include "data/sartorius.h"
 #include "data/tiff.h"
 #include "data/weights.h"
+#include "tests/data_error_of.h"
 #include "tests/paths.h"
 #include "tests/weights_bytes.h"
 
@@ -38,8 +39,9 @@ class LimitsKept {
   FileLimits saved_ = file_limits();
 };
 
-// `read` wants `value` of the limit: that much and more is enough, one less is an error that says how to raise it.
-void check_limit(const std::string& name, int64_t value, const std::function<void()>& read) {
+// `read` wants `value` of the limit: that much and more is enough, one less is an error that says how to raise it. `where` is
+// in that error too, where several places hold the limit and the first of them is meant.
+void check_limit(const std::string& name, int64_t value, const std::function<void()>& read, const std::string& where = "") {
   const LimitsKept kept;
   INFO(name << "=" << value);
   for (const int64_t allowed : {value + 1, value}) {
@@ -47,7 +49,9 @@ void check_limit(const std::string& name, int64_t value, const std::function<voi
     CHECK_NOTHROW(read());
   }
   set_file_limit(fmt::format("{}={}", name, value - 1));
-  CHECK_THROWS_WITH_AS(read(), doctest::Contains(("--file-limit " + name + "=NUMBER raises it").c_str()), DataError);
+  const std::string message = data_error_of(read);
+  CHECK_MESSAGE(message.find("--file-limit " + name + "=NUMBER raises it") != std::string::npos, message);
+  CHECK_MESSAGE(message.find(where) != std::string::npos, message);
 }
 
 std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text.data(), text.size())); }
@@ -111,7 +115,9 @@ TEST_CASE("limits: images and masks (R17)") {
   const std::string text = png_with_text(1000);
   check_limit("png_chunk", 1000, [&] { decode_image(bytes_of(text), "x"); });
   check_limit("pixels", 2000, [] { rle_from_counts(std::vector<int64_t>{2000}, 1, 2000); });
-  check_limit("pixels", 2000, [] { rle_from_polygon(std::vector<double>{0, 0, 3, 0, 3, 3}, 40, 50); });
+  const std::vector<double> triangle{0, 0, 3, 0, 3, 3};
+  check_limit(
+      "pixels", 2000, [&] { rle_from_polygon(triangle, 40, 50); }, "polygon");
   Tensor labels({1, 5}, DType::int32);
   for (int i = 0; i < 5; ++i) labels.data<int32_t>()[i] = i + 1;
   check_limit("instances", 5, [&] { masks_of_labels(labels); });
@@ -127,6 +133,7 @@ TEST_CASE("limits: annotations (R17)") {
   check_limit("json_depth", 31, [&] { read_json(coco(std::string(30, '[') + std::string(30, ']'), 0)); });
   check_limit("string_bytes", 1000, [&] { read_json(coco('"' + std::string(1000, 'x') + '"', 0)); });
   check_limit("instances", 5, [&] { read_json(coco("0", 5)); });
+  check_limit("pixels", 16, [&] { read_json(coco("0", 0)); });
   std::string csv = "id,annotation,width,height,cell_type\n";
   for (int i = 0; i < 5; ++i) csv += fmt::format("a,{} 1,40,50,astro\n", i + 1);
   const auto read_csv = [&] {
@@ -135,6 +142,7 @@ TEST_CASE("limits: annotations (R17)") {
     read_sartorius(folder / "train.csv", faults);
   };
   check_limit("instances", 5, read_csv);
+  csv = "id,annotation,width,height,cell_type\na,,40,50,astro\n";  // no mask whose size would be checked as well
   check_limit("pixels", 2000, read_csv);
 }
 
@@ -159,6 +167,8 @@ TEST_CASE("limits: files of weights and archives (R17)") {
   check_limit("tensor_growth", 4000, load);
   write_file(path, "\x80\2}" + text("key") + text(std::string(500, 'x')) + "s.");
   check_limit("string_bytes", 503, load);
+  write_weights(path, weights_of({{"layer/kernel", Tensor::zeros({4})}}, "x"), WeightsFormat::hdf5);
+  check_limit("string_bytes", 12, load);
 
   write_npz(path, {{"a", Tensor::zeros({1'000'000})}, {"b", Tensor::zeros({10})}});
   const auto members = [&] {
