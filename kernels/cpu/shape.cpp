@@ -1,5 +1,5 @@
-// Copies: whole runs of bytes where the last axes are untouched, element by element where they are not; permutations by square
-// blocks, so that both sides use whole cache lines. Any element type: only its width counts.
+// Copies: whole runs of bytes where the last axes are untouched, element by element where they are not. Any element type: only its
+// width counts.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/shape.cpp"
 #include <hwy/foreach_target.h>
@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/copy-inl.h"
+#include "kernels/cpu/copy_parallel.h"
 #include "kernels/cpu/vector-inl.h"
 #include "kernels/shape.h"
 
@@ -21,36 +23,12 @@ struct Part {
   size_t step, bytes;
 };
 
-// A permutation with axes of size 1 dropped and neighbours that stay together merged. Strides in elements.
-struct Transpose {
-  int rank = 0;
-  std::array<int64_t, Shape::max_rank> size{}, from{}, to{};  // in the order of y's axes
-};
-
 }  // namespace glia::cpu
 #endif
 
 HWY_BEFORE_NAMESPACE();
 namespace glia::cpu::HWY_NAMESPACE {
 namespace {
-
-constexpr int64_t bytes_per_chunk = 1 << 17;
-
-// Faster than memcpy's call for the few dozen to few hundred bytes of a pixel.
-template <bool streaming = false>
-HWY_INLINE void copy_run(std::byte* HWY_RESTRICT to, const std::byte* HWY_RESTRICT from, size_t bytes) {
-  const hn::ScalableTag<uint8_t> d;
-  const size_t lanes = hn::Lanes(d);
-  auto* u = reinterpret_cast<uint8_t*>(to);
-  const auto* v = reinterpret_cast<const uint8_t*>(from);
-  if constexpr (streaming) {  // the caller has seen to alignment
-    for (size_t i = 0; i < bytes; i += lanes) hn::Stream(hn::LoadU(d, v + i), d, u + i);
-  } else {
-    if (bytes < lanes || bytes > 4096) return copy_bytes(to, from, bytes);
-    for (size_t i = 0; i + lanes <= bytes; i += lanes) hn::StoreU(hn::LoadU(d, v + i), d, u + i);
-    hn::StoreU(hn::LoadU(d, v + bytes - lanes), d, u + bytes - lanes);  // the last ones, overlapping
-  }
-}
 
 template <bool streaming>
 void join_rows(const std::vector<Part>& parts, int64_t begin, int64_t end) {
@@ -193,76 +171,6 @@ void collect_axis(const std::vector<int64_t>& source, int64_t outer, int64_t siz
   });
 }
 
-// All of the axes from the last one of x and y that form one block of the transposition, block by block.
-template <class T>
-void transpose_of(const Transpose& p, const T* from, T* to) {
-  constexpr int64_t side = 32;
-  const size_t last = static_cast<size_t>(p.rank - 1);
-  size_t across = last;  // the axis of y that is x's last
-  for (size_t i = 0; i < last; ++i)
-    if (p.from[i] == 1) across = i;
-  const int64_t width = p.size[last], height = p.size[across], strips = (height + side - 1) / side;
-  int64_t others = 1;
-  for (size_t i = 0; i < last; ++i)
-    if (i != across) others *= p.size[i];
-  const auto grain = bytes_per_chunk / (std::min(height, side) * width * int64_t(sizeof(T)));
-  parallel_for(others * strips, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t top = task % strips * side, bottom = std::min(height, top + side);
-      const T* u = from;
-      T* v = to;
-      int64_t rest = task / strips;
-      for (size_t i = last; i-- > 0;) {
-        if (i == across) continue;
-        u += rest % p.size[i] * p.from[i];
-        v += rest % p.size[i] * p.to[i];
-        rest /= p.size[i];
-      }
-      const int64_t step = p.from[last], row = p.to[across];
-      for (int64_t left = 0; left < width; left += side) {
-        const int64_t right = std::min(width, left + side);
-        for (int64_t j = top; j < bottom; ++j)
-          for (int64_t i = left; i < right; ++i) v[j * row + i] = u[i * step + j];
-      }
-    }
-  });
-}
-
-// The last axis stays last: rows of it.
-template <class T>
-void move_rows(const Transpose& p, const T* from, T* to) {
-  const size_t last = static_cast<size_t>(p.rank - 1);
-  int64_t rows = 1;
-  for (size_t i = 0; i < last; ++i) rows *= p.size[i];
-  const int64_t n = p.size[last];
-  const auto grain = bytes_per_chunk / (n * int64_t(sizeof(T)));
-  parallel_for(rows, std::max<int64_t>(1, grain), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const T* u = from;
-      int64_t rest = r;
-      for (size_t i = last; i-- > 0; rest /= p.size[i]) u += rest % p.size[i] * p.from[i];
-      copy_run(reinterpret_cast<std::byte*>(to + r * n), reinterpret_cast<const std::byte*>(u),
-               static_cast<size_t>(n) * sizeof(T));
-    }
-  });
-}
-
-template <class T>
-void move(const Transpose& p, const Tensor& x, Tensor& y) {
-  const T* from = reinterpret_cast<const T*>(x.raw());
-  T* to = reinterpret_cast<T*>(y.raw());
-  p.from[static_cast<size_t>(p.rank - 1)] == 1 ? move_rows(p, from, to) : transpose_of(p, from, to);
-}
-
-void transpose(const Transpose& p, const Tensor& x, Tensor& y) {
-  switch (size_of(x.dtype())) {
-    case 1: return move<uint8_t>(p, x, y);
-    case 2: return move<uint16_t>(p, x, y);
-    case 4: return move<uint32_t>(p, x, y);
-    default: return move<uint64_t>(p, x, y);
-  }
-}
-
 }  // namespace
 }  // namespace glia::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -273,15 +181,8 @@ namespace glia::cpu {
 HWY_EXPORT(join);
 HWY_EXPORT(mapped_copy);
 HWY_EXPORT(collect_axis);
-HWY_EXPORT(transpose);
 
 namespace {
-
-void copy_all(std::byte* to, const std::byte* from, size_t bytes) {
-  constexpr int64_t grain = 1 << 20;
-  parallel_for(static_cast<int64_t>(bytes), grain,
-               [&](int64_t begin, int64_t end) { copy_bytes(to + begin, from + begin, static_cast<size_t>(end - begin)); });
-}
 
 // Whole and parts of a concatenation; absent parts (null) are left out.
 void join_or_split(int axis, const Tensor& whole, std::span<const Tensor> parts, std::span<const TensorSpec> specs, bool split) {
@@ -347,38 +248,6 @@ void copy_backward(const AxisMap& map, const Tensor& dy, Tensor* dx) {
   }
 }
 
-void permute_to(const Tensor& x, const std::vector<int>& axes, Tensor& y) {
-  std::array<int64_t, Shape::max_rank> stride{};
-  int64_t running = 1;
-  for (int i = x.rank() - 1; i >= 0; --i) {
-    stride[static_cast<size_t>(i)] = running;
-    running *= x.dim(i);
-  }
-  if (running == 0) return;
-  Transpose p;
-  for (const int axis : axes) {
-    const auto at = static_cast<size_t>(normalize_axis(axis, x.rank(), "permute"));
-    const int64_t n = x.dim(static_cast<int>(at));
-    const auto i = static_cast<size_t>(p.rank);
-    if (n == 1) continue;
-    if (p.rank > 0 && p.from[i - 1] == n * stride[at]) {  // follows its predecessor in x too
-      p.size[i - 1] *= n;
-      p.from[i - 1] = stride[at];
-    } else {
-      p.size[i] = n;
-      p.from[i] = stride[at];
-      ++p.rank;
-    }
-  }
-  if (p.rank <= 1) return copy_all(y.raw(), x.raw(), y.bytes());
-  running = 1;
-  for (int i = p.rank - 1; i >= 0; --i) {
-    p.to[static_cast<size_t>(i)] = running;
-    running *= p.size[static_cast<size_t>(i)];
-  }
-  HWY_DYNAMIC_DISPATCH(transpose)(p, x, y);
-}
-
 }  // namespace
 
 void concat(const Concat& op, std::span<const Tensor> xs, Tensor& y) {
@@ -400,11 +269,6 @@ void slice_backward(const Slice& op, const Tensor&, const Tensor&, const Tensor&
 void pad(const Pad& op, const Tensor& x, Tensor& y) { copy_by(op.map(x.shape()), op.value, x, y); }
 void pad_backward(const Pad& op, const Tensor&, const Tensor&, const Tensor& dy, Tensor* dx) {
   if (dx) copy_backward(op.map(dx->shape()), dy, dx);
-}
-
-void permute(const Permute& op, const Tensor& x, Tensor& y) { permute_to(x, op.axes, y); }
-void permute_backward(const Permute& op, const Tensor&, const Tensor&, const Tensor& dy, Tensor* dx) {
-  if (dx) permute_to(dy, op.inverse().axes, *dx);
 }
 
 void flip(const Flip& op, const Tensor& x, Tensor& y) { copy_by(op.map(x.shape()), 0, x, y); }
