@@ -4,6 +4,8 @@
 
 namespace glia {
 
+inline constexpr int64_t num_border_classes = 3;
+
 // The three classes of a label map (H, W) int32 -> (H, W) int64: 0 background, 1 interior, 2 border: pixels whose square
 // window of radius `width` holds two different cells.
 Tensor border_classes(const Tensor& labels, int64_t width);
