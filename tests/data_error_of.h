@@ -1,6 +1,7 @@
 #pragma once
 // What reading something that is damaged says.
 #include <string>
+#include <string_view>
 
 #include "tensor/error.h"
 
@@ -15,5 +16,8 @@ std::string data_error_of(auto&& f) {
   }
   return "";
 }
+
+// Whether the message says so.
+inline bool has(const std::string& message, std::string_view part) { return message.find(part) != std::string::npos; }
 
 }  // namespace glia::tests

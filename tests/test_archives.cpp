@@ -1,134 +1,19 @@
-// ZIP, NumPy, ImageJ and TensorBoard: round trips and hostile files; every kind of file cut off and with changed bytes.
+// ZIP archives and NumPy arrays: round trips and hostile files.
 #include <doctest/doctest.h>
-#include <rapidjson/document.h>
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
-#include <random>
-#include <string>
 
-#include "data/csv.h"
-#include "data/image_io.h"
-#include "data/imagej_roi.h"
 #include "data/npy.h"
-#include "data/safetensors.h"
-#include "data/tensorboard.h"
+#include "tests/bytes_of.h"
 #include "tests/data_error_of.h"
 #include "tests/paths.h"
 
 using namespace glia;
-using tests::data_error_of;
-using tests::TemporaryFolder;
+using namespace glia::tests;
 namespace fs = std::filesystem;
 
-namespace {
-
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
-
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
-
-// Reads a file of any kind from memory, as far as reading goes.
-void decode_any(const std::string& name, std::string_view text) {
-  const auto bytes = bytes_of(text);
-  const auto ends = [&](const char* ending) { return name.ends_with(ending); };
-  if (ends(".png") || ends(".tif") || ends(".jpg")) {
-    decode_image(bytes, name);
-  } else if (ends(".safetensors")) {
-    const SafetensorsFile file(bytes, name);
-    for (const auto& e : file.entries()) file.load(e.name);
-  } else if (ends(".npy")) {
-    decode_npy(bytes, name);
-  } else if (ends(".npz") || ends(".zip")) {
-    const ZipFile zip(bytes, name);
-    for (const auto& e : zip.entries()) zip.read(e);
-  } else if (ends(".roi")) {
-    decode_roi(bytes, name);
-  } else if (has(name, "tfevents")) {
-    decode_events(bytes, name);
-  } else if (ends(".csv")) {
-    for (CsvReader csv(text, name); csv.next();) {
-    }
-  } else {
-    throw InternalError("{}: no reader", name);
-  }
-}
-
-std::vector<fs::path> sample_files() {
-  std::vector<fs::path> files;
-  const fs::path folder = tests::source_folder() / "tests/fixtures";
-  for (const char* sub : {"data", "jpeg"}) {
-    for (const auto& entry : fs::directory_iterator(folder / sub)) {
-      const std::string name = entry.path().filename().string();
-      if (!name.starts_with("broken_") && !name.ends_with(".json") && name != "expected.safetensors")
-        files.push_back(entry.path());
-    }
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
-}  // namespace
-
 TEST_SUITE_BEGIN("data");
-
-TEST_CASE("files: cut off anywhere (R25)") {
-  for (const fs::path& path : sample_files()) {
-    const std::string name = path.filename().string(), whole = read_file(path);
-    CAPTURE(name);
-    CHECK_NOTHROW(decode_any(name, whole));
-    if (name.ends_with(".csv")) continue;  // a table that ends after a line is a good one
-    std::vector<size_t> record_ends{0};    // of an event file: 8 bytes of length, a checksum, the record, a checksum
-    for (uint64_t length = 0; has(name, "tfevents") && record_ends.back() < whole.size();) {
-      std::memcpy(&length, whole.data() + record_ends.back(), sizeof length);
-      record_ends.push_back(record_ends.back() + length + 16);
-    }
-    const size_t step = std::max<size_t>(1, whole.size() / 500);
-    for (size_t n = 0; n < whole.size(); n += step) {
-      CAPTURE(n);
-      if (has(name, "tfevents")) {  // whole records before the cut are a good file
-        size_t records = 0;
-        const std::string message =
-            data_error_of([&] { records = decode_events(bytes_of(std::string_view(whole).substr(0, n)), name).size(); });
-        const auto end = std::find(record_ends.begin(), record_ends.end(), n);
-        CHECK(message.empty() == (n > 0 && end != record_ends.end()));
-        CHECK((message.empty() ? records == static_cast<size_t>(end - record_ends.begin()) : has(message, "cut off") || n == 0));
-        continue;
-      }
-      const std::string_view cut = std::string_view(whole).substr(0, n);
-      if (name == "pages.tif" && n >= whole.size() - 16) {  // it ends with a text for people; all pixels are there
-        const Tensor got = decode_image(bytes_of(cut), name).pixels, want = decode_image(bytes_of(whole), name).pixels;
-        CHECK(std::memcmp(got.raw(), want.raw(), want.bytes()) == 0);
-        continue;
-      }
-      CHECK_THROWS_AS(decode_any(name, cut), DataError);
-    }
-  }
-}
-
-TEST_CASE("files: changed bytes are an error or another content, never a crash") {
-  std::mt19937 random(7);
-  for (const fs::path& path : sample_files()) {
-    const std::string name = path.filename().string(), whole = read_file(path);
-    CAPTURE(name);
-    int errors = 0;
-    constexpr int tries = 150;
-    for (int k = 0; k < tries; ++k) {
-      std::string changed = whole;
-      for (unsigned n = 1 + random() % 4; n > 0; --n) {
-        const size_t limit = k % 2 ? changed.size() : std::min<size_t>(changed.size(), 300);  // headers more often
-        changed[random() % limit] = static_cast<char>(k % 3 ? random() : (random() % 2 ? 0xff : 0));
-      }
-      try {
-        decode_any(name, changed);
-      } catch (const DataError& e) {
-        ++errors;
-        CHECK(std::string(e.what()).starts_with(name));
-      }
-    }
-    CHECK(errors <= tries);
-  }
-}
 
 TEST_CASE("zip: round trip, same bytes, names") {
   TemporaryFolder folder;
@@ -358,86 +243,6 @@ TEST_CASE("npy: three dimensions in Fortran's order") {
   const Tensor t = decode_npy(bytes_of(bytes), "x");
   CHECK(t.shape() == Shape{2, 3, 4});
   for (int i = 0; i < 24; ++i) CHECK(t.data<uint8_t>()[i] == i);
-}
-
-TEST_CASE("imagej: outlines come back") {
-  TemporaryFolder folder;
-  ImagejRoi roi{.name = "c\xC3\xA9ll \xF0\x9F\x94\xAC 1/2",
-                .type = ImagejRoi::Type::traced,
-                .points = {{1, 2}, {5, 2}, {5, 9}},
-                .slice = 3};
-  ImagejRoi fraction = roi, far = roi, huge = roi;
-  fraction.points[1] = {5.25f, -2.5f};
-  far.points[0] = {70000, 3};
-  huge.points.assign(70000, {3, 4});
-  for (const ImagejRoi& want : {roi, fraction, far, huge}) {
-    const std::string bytes = encode_roi(want);
-    const ImagejRoi got = decode_roi(bytes_of(bytes), "x");
-    CHECK(got.name == want.name);
-    CHECK(got.points == want.points);
-    CHECK(got.type == want.type);
-    CHECK(got.slice == 3);
-    CHECK(got.subpixel == (want.points == fraction.points || want.points == far.points));
-  }
-  CHECK(decode_roi(bytes_of(encode_roi(roi)), "x").bounds == std::array{1, 2, 6, 10});
-  const std::vector<ImagejRoi> set{roi, roi, ImagejRoi{.name = "", .points = {{0, 0}}}};
-  write_roi_set(folder / "RoiSet.zip", set);
-  const auto back = read_roi_set(folder / "RoiSet.zip");
-  REQUIRE(back.size() == 3);
-  CHECK(back[0].name == "c\xC3\xA9ll \xF0\x9F\x94\xAC 1_2");
-  CHECK(back[1].name == back[0].name + "-2");
-  CHECK(back[2].name == "cell");
-  std::string oval = encode_roi(roi);
-  oval[6] = 2;
-  CHECK(has(data_error_of([&] { decode_roi(bytes_of(oval), "x"); }), "type 2"));
-}
-
-TEST_CASE("tensorboard: a run's file, and a disk that fills") {
-  TemporaryFolder folder;
-  fs::path path;
-  static ssize_t room = 0;
-  static FileCalls real;
-  {
-    EventWriter events(folder.path());
-    path = events.path();
-    CHECK(path.filename().string().starts_with("events.out.tfevents."));
-    const std::vector<std::pair<std::string, float>> values{{"train/loss", 0.5f}, {"lr", 1e-3f}};
-    events.scalars(1, values);
-    CHECK(read_events(path).size() == 2);  // on disk at once
-    real = file_calls();
-    room = 10;  // half a record fits
-    file_calls().write = [](int fd, const void* data, size_t n) -> ssize_t {
-      if (room == 0) {
-        errno = ENOSPC;
-        return -1;
-      }
-      const ssize_t written = real.write(fd, data, std::min(n, static_cast<size_t>(room)));
-      room -= written;
-      return written;
-    };
-    CHECK_THROWS_AS(events.scalars(2, values), IoError);
-    file_calls() = real;
-    events.scalars(3, values);
-  }
-  const auto events = read_events(path);
-  REQUIRE(events.size() == 3);
-  CHECK(events[0].file_version == "brain.Event:2");
-  CHECK(events[1].step == 1);
-  CHECK(events[2].step == 3);
-  CHECK(events[2].scalars[1] == std::pair<std::string, float>{"lr", 1e-3f});
-  CHECK(events[1].wall_time > 1.7e9);
-  CHECK_THROWS_AS(EventWriter(folder / "none"), IoError);
-  for (const int64_t step : {int64_t{-5}, int64_t{127}, int64_t{128}, int64_t{16'384}, int64_t{1} << 40}) {
-    Event event;
-    event.step = step;
-    std::string bytes = encode_event(event);
-    CHECK(decode_events(bytes_of(bytes), "x")[0].step == step);
-    for (char& c : bytes) {
-      c ^= 4;
-      CHECK_THROWS_AS(decode_events(bytes_of(bytes), "x"), DataError);
-      c ^= 4;
-    }
-  }
 }
 
 TEST_SUITE_END();

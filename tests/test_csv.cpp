@@ -13,14 +13,9 @@
 
 using namespace glia;
 using tests::data_error_of;
+using tests::has;
 using tests::TemporaryFolder;
 namespace fs = std::filesystem;
-
-namespace {
-
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
-
-}  // namespace
 
 TEST_SUITE_BEGIN("data");
 

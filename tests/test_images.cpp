@@ -10,10 +10,12 @@
 #include "data/jpeg.h"
 #include "data/png.h"
 #include "data/tiff.h"
+#include "tests/bytes_of.h"
 #include "tests/data_error_of.h"
 #include "tests/paths.h"
 
 using namespace glia;
+using tests::bytes_of;
 using tests::data_error_of;
 using tests::TemporaryFolder;
 
@@ -34,8 +36,6 @@ Tensor pattern(const Shape& shape, T most) {
 bool equal_bytes(const Tensor& a, const Tensor& b) {
   return a.dtype() == b.dtype() && a.bytes() == b.bytes() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
 }
-
-std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
 
 }  // namespace
 

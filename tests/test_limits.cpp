@@ -18,6 +18,7 @@
 #include "data/sartorius.h"
 #include "data/tiff.h"
 #include "data/weights.h"
+#include "tests/bytes_of.h"
 #include "tests/data_error_of.h"
 #include "tests/paths.h"
 #include "tests/weights_bytes.h"
@@ -53,8 +54,6 @@ void check_limit(const std::string& name, int64_t value, const std::function<voi
   CHECK_MESSAGE(message.find("--file-limit " + name + "=NUMBER raises it") != std::string::npos, message);
   CHECK_MESSAGE(message.find(where) != std::string::npos, message);
 }
-
-std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text.data(), text.size())); }
 
 // The least number by which `size` can be divided so that no more than `most` is left.
 int64_t least_ratio(int64_t size, int64_t most) {

@@ -8,6 +8,7 @@
 #include "data/latin1.h"
 #include "data/pickle.h"
 #include "data/weights.h"
+#include "tests/bytes_of.h"
 #include "tests/paths.h"
 #include "tests/weights_bytes.h"
 
@@ -16,8 +17,6 @@ using namespace glia::tests;
 namespace fs = std::filesystem;
 
 namespace {
-
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
 
 std::string read_error(std::string_view text) {
   try {
