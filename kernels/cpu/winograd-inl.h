@@ -1,5 +1,9 @@
 // The transforms of F(4x4, 3x3), one axis at a time, over vectors of channels. Included inside HWY_NAMESPACE by the files that use it.
 // Exact coefficients: Lavin and Gray 2016, section 4.1.
+#include <hwy/cache_control.h>
+
+#include <algorithm>
+
 #include "kernels/cpu/winograd.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -118,6 +122,16 @@ HWY_INLINE void for_each_column(const float* image, int64_t h, int64_t w, int64_
     }
     f(j, pixels);
   }
+}
+
+// Asks the caches for `rows` x `columns` pixels from (row, column) on, as far as they are in the image. Rows of a tile lie too far apart
+// for the processor to see by itself what the next tile reads or writes. Once for the channels of a line: c counts them.
+HWY_INLINE void prefetch_pixels(const float* image, int64_t h, int64_t w, int64_t pixel, int64_t row, int64_t column,
+                                int64_t rows, int64_t columns, int64_t c) {
+  if (c % static_cast<int64_t>(64 / sizeof(float)) != 0) return;
+  for (int64_t y = std::max<int64_t>(0, row); y < std::min(h, row + rows); ++y)
+    for (int64_t x = std::max<int64_t>(0, column); x < std::min(w, column + columns); ++x)
+      hwy::Prefetch(image + (y * w + x) * pixel);
 }
 
 // B^T d B of one tile and `lanes` channels; element e goes to v[e * stride].

@@ -129,12 +129,15 @@ void make_filters(const WinogradConv& g, const Plan& plan, const float* kept, in
 
 // V of tile t, which is number i of its block.
 void make_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t i, float* v) {
-  const auto at = plan.grid.place(t);
+  const auto at = plan.grid.place(t), next = plan.grid.place(t + 1);
   float* row = v + i / plan.rows * plan.c_padded * height + i % plan.rows * lanes;
   for (int64_t c = 0; c < g.c; c += lanes) {
-    const auto [image, pixel] = g.x.channel(c, g.c);
-    input_tile(image + at.image * g.h * g.w * pixel, g.h, g.w, pixel, at.row - g.top, at.column - g.left, g.c - c,
-               row + c * height, plan.v_plane);
+    const auto [x, pixel] = g.x.channel(c, g.c);
+    const int64_t image = g.h * g.w * pixel;
+    if (next.image < g.images)  // two columns are in this tile already
+      prefetch_pixels(x + next.image * image, g.h, g.w, pixel, next.row - g.top, next.column - g.left + 2, tile_in, tile_out, c);
+    input_tile(x + at.image * image, g.h, g.w, pixel, at.row - g.top, at.column - g.left, g.c - c, row + c * height,
+               plan.v_plane);
   }
 }
 
@@ -174,9 +177,12 @@ constexpr std::array<Multiply, height + 1> multiplies_of(std::index_sequence<I..
 }
 constexpr std::array<Multiply, height + 1> multiplies = multiplies_of(std::make_index_sequence<height>());
 
-// The results of one tile in `lanes` output channels from j on.
-void store_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t j, const float* m) {
+// The results of the tile at a place in `lanes` output channels from j on; `next`: the place of the next tile.
+void store_tile(const WinogradConv& g, const Plan& plan, TileGrid::Place at, TileGrid::Place next, int64_t j, const float* m) {
   const D d;
+  const auto [y, pixel] = g.y.channel(j, g.k);
+  if (next.image < g.images)
+    prefetch_pixels(y + next.image * g.p * g.q * pixel, g.p, g.q, pixel, next.row, next.column, tile_out, tile_out, j);
   V s[4][6];
 #pragma GCC unroll 6
   for (int column = 0; column < 6; ++column) {
@@ -188,13 +194,11 @@ void store_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t j, c
     for (int i = 0; i < 4; ++i) s[i][column] = o[i];
   }
   const int64_t valid = g.k - j;
-  const auto at = plan.grid.place(t);
   const ConvEpilogue& e = g.epilogue;
   const V scale = e.scale ? load_first(e.scale + j, valid) : hn::Set(d, 1.0f);
   const V bias = e.bias ? load_first(e.bias + j, valid) : hn::Zero(d);
   const bool affine = e.scale || e.bias;
   const int64_t columns = std::min<int64_t>(tile_out, g.q - at.column);
-  const auto [y, pixel] = g.y.channel(j, g.k);
   const bool over = g.y.over[j < g.y.split ? 0 : 1];
   for (int i = 0; i < tile_out && at.row + i < g.p; ++i) {
     V o[4];
@@ -239,9 +243,11 @@ void multiply_block(const WinogradConv& g, const Plan& plan, int64_t b, const fl
         make_filters(g, plan, filters, panel, part, made + (panel - from) * plan.c_at_once * panel_width);
       multiply_part(plan, b, part, v, plan.few ? made : filters + from * plan.c_padded * panel_width, m, from, to);
     }
-  for (int64_t i = 0; i < tiles; ++i)
+  for (int64_t i = 0; i < tiles; ++i) {
+    const auto at = plan.grid.place(b * plan.block + i), next = plan.grid.place(b * plan.block + i + 1);
     for (int64_t j = from * panel_width; j < std::min(g.k, to * panel_width); j += lanes)
-      store_tile(g, plan, b * plan.block + i, j, m + ((j / panel_width - from) * plan.block + i) * panel_width + j % panel_width);
+      store_tile(g, plan, at, next, j, m + ((j / panel_width - from) * plan.block + i) * panel_width + j % panel_width);
+  }
 }
 
 const char* form_of(const WinogradConv& g) { return Plan(g).few ? "Winograd's taps" : "Winograd's transform"; }

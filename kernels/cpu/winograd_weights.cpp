@@ -58,6 +58,26 @@ void gradient_tile(const float* image, int64_t h, int64_t w, int64_t c, int64_t 
   }
 }
 
+// V and Z of tile t, which is number i of its block.
+void transform_tile(const WinogradWeights& g, const Plan& plan, int64_t t, int64_t i, float* v, float* z) {
+  const auto at = plan.grid.place(t), next = plan.grid.place(t + 1);
+  for (int64_t c = 0; c < plan.panels * panel_width; c += lanes) {
+    const auto [x, pixel] = g.x.channel(std::min(c, g.c - 1), g.c);  // behind the last are zeros, nothing is read
+    const int64_t image = g.h * g.w * pixel;
+    if (next.image < g.images)  // two columns are in this tile already
+      prefetch_pixels(x + next.image * image, g.h, g.w, pixel, next.row - g.top, next.column - g.left + 2, tile_in, tile_out, c);
+    input_tile(x + at.image * image, g.h, g.w, pixel, at.row - g.top, at.column - g.left, std::max<int64_t>(0, g.c - c),
+               v + (c / panel_width * plan.block + i) * panel_width + c % panel_width, plan.v_plane);
+  }
+  for (int64_t k = 0; k < g.k; k += lanes) {
+    const int64_t image = g.p * g.q * g.k;
+    if (next.image < g.images)
+      prefetch_pixels(g.g + next.image * image + k, g.p, g.q, g.k, next.row, next.column, tile_out, tile_out, k);
+    gradient_tile(g.g + at.image * image + k, g.p, g.q, g.k, at.row, at.column, g.k - k, z + (k / lanes * plan.block + i) * lanes,
+                  plan.z_plane);
+  }
+}
+
 // Adds `tiles` outer products of `rows` values of z and a panel of v to the sums; `first`: they are the first.
 HWY_NOINLINE void accumulate(int64_t tiles, const float* z, const float* v, float* sums, bool first) {
   const D d;
@@ -112,19 +132,7 @@ void run_winograd_weights(const WinogradWeights& g) {
   for (int64_t begin = 0; begin < plan.grid.count(); begin += plan.block) {
     const int64_t tiles = std::min(plan.block, plan.grid.count() - begin);
     parallel_for(tiles, 2, [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) {
-        const auto at = plan.grid.place(begin + i);
-        const float* gradient = g.g + at.image * g.p * g.q * g.k;
-        for (int64_t c = 0; c < plan.panels * panel_width; c += lanes) {
-          const auto [image, pixel] = g.x.channel(std::min(c, g.c - 1), g.c);  // behind the last are zeros, nothing is read
-          input_tile(image + at.image * g.h * g.w * pixel, g.h, g.w, pixel, at.row - g.top, at.column - g.left,
-                     std::max<int64_t>(0, g.c - c), v + (c / panel_width * plan.block + i) * panel_width + c % panel_width,
-                     plan.v_plane);
-        }
-        for (int64_t k = 0; k < g.k; k += lanes)
-          gradient_tile(gradient + k, g.p, g.q, g.k, at.row, at.column, g.k - k, z + (k / lanes * plan.block + i) * lanes,
-                        plan.z_plane);
-      }
+      for (int64_t i = from; i < to; ++i) transform_tile(g, plan, begin + i, i, v, z);
     });
     parallel_for(elements * plan.panels, 1, [&](int64_t from, int64_t to) {
       for (int64_t task = from; task < to; ++task) {
