@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "autograd/apply.h"
+#include "data/image_resize.h"
 #include "kernels/flow.h"
 #include "kernels/labels.h"
 
@@ -191,6 +192,13 @@ Tensor cellpose_masks(const Tensor& maps, const CellposeDynamics& how) {
     labels = in_raster_order(labels, dropped);
   }
   return cellpose_tidy(labels, how.min_size);
+}
+
+Tensor cellpose_masks(const Tensor& maps, const CellposeDynamics& how, int64_t height, int64_t width) {
+  if (maps.dim(0) == height && maps.dim(1) == width) return cellpose_masks(maps, how);
+  CellposeDynamics of_any_size = how;
+  of_any_size.min_size = 0;
+  return cellpose_tidy(resize_labels(cellpose_masks(maps, of_any_size), height, width), how.min_size);
 }
 
 }  // namespace glia

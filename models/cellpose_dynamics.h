@@ -29,6 +29,10 @@ struct CellposeDynamics {
 // map is not finite.
 Tensor cellpose_masks(const Tensor& maps, const CellposeDynamics& how);
 
+// The same for an image of height x width that the maps see at another size: the cells are enlarged (or shrunk) by the nearest pixel,
+// and min_size counts pixels of the image (dynamics.resize_and_compute_masks).
+Tensor cellpose_masks(const Tensor& maps, const CellposeDynamics& how, int64_t height, int64_t width);
+
 // ---- its parts ----
 
 // Points (N, 2) after `steps` steps along the flow (H, W, 2), a step's length being the flow's; 0: until they have converged.

@@ -5,7 +5,6 @@
 #include <optional>
 
 #include "autograd/operators.h"
-#include "data/image_resize.h"
 #include "data/rle.h"
 #include "kernels/labels.h"
 #include "models/cellpose_size.h"
@@ -154,7 +153,10 @@ class CellposeSegmenter final : public Segmenter {
   double diameter(const Tensor& x) {
     const int64_t longest = std::max(x.dim(0), x.dim(1));
     if (options_.diameter > double(longest))
-      throw UsageError("cellpose.diameter = {}: larger than the image, {}x{}", options_.diameter, x.dim(0), x.dim(1));
+      throw UsageError(
+          "cellpose.diameter = {}: larger than the image, {}x{}; want the diameter of a cell in pixels, or 0 for that of the "
+          "training images",
+          options_.diameter, x.dim(0), x.dim(1));
     if (options_.estimate_diameter) return estimated_diameter(x);
     const double trained = net_.diam_labels();
     return options_.diameter > 0 ? options_.diameter : trained > 0 ? trained : net_.diam_mean();
@@ -178,9 +180,9 @@ class CellposeSegmenter final : public Segmenter {
     const double longest = double(std::max(x.dim(0), x.dim(1)));
     const double by_style = std::min(size_model_->diameter(style), std::max(longest, least_diameter));
 
-    const CellposeDynamics how{.steps = estimation_steps, .interpolate = false, .min_size = 0, .device = net_.device()};
-    const Tensor found = cellpose_masks(cellpose_maps(x, net_.diam_mean() / by_style, options_.tiling, network()), how);
-    const Tensor cells = cellpose_tidy(resize_labels(found, x.dim(0), x.dim(1)), CellposeDynamics{}.min_size);
+    const CellposeDynamics how{.steps = estimation_steps, .interpolate = false, .device = net_.device()};
+    const Tensor maps = cellpose_maps(x, net_.diam_mean() / by_style, options_.tiling, network());
+    const Tensor cells = cellpose_masks(maps, how, x.dim(0), x.dim(1));
     const double by_cells = cellpose_diameter(areas_of(cells));
     return by_cells > 0 ? std::min(by_cells, longest) : net_.diam_mean();
   }
@@ -189,8 +191,7 @@ class CellposeSegmenter final : public Segmenter {
   Prediction to_prediction(const Tensor& maps, const Tensor& flows) const {
     CellposeDynamics how = options_.dynamics;
     how.device = net_.device();
-    Tensor labels = cellpose_masks(flows, how);
-    if (labels.dim(0) != maps.dim(0) || labels.dim(1) != maps.dim(1)) labels = resize_labels(labels, maps.dim(0), maps.dim(1));
+    Tensor labels = cellpose_masks(flows, how, maps.dim(0), maps.dim(1));
     Prediction prediction;
     prediction.foreground = Tensor({maps.dim(0), maps.dim(1)});
     std::vector<double> sum, pixels;

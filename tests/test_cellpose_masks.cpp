@@ -10,6 +10,7 @@
 #include "models/cellpose_seg.h"
 #include "tensor/error.h"
 #include "tests/cellpose_fixture.h"
+#include "tests/same_bits.h"
 
 using namespace glia;
 using namespace glia::tests;
@@ -68,6 +69,19 @@ TEST_CASE("cells come back from their flows: touching, long, at the edge") {
   // Sizes.
   CHECK(count_of(cellpose_masks(maps, {.min_size = 420})) == 3);
   CHECK(count_of(cellpose_masks(maps, {.max_size_fraction = 0.05})) == 4);
+}
+
+TEST_CASE("cells made at another size than the image's are as large as in the image, and small ones are small there") {
+  const Tensor labels = ellipses(40, 50, {{12, 12, 9, 8}, {30, 30, 3, 3}});  // the second of 29 pixels
+  const Tensor maps = perfect_maps(labels);
+  const Tensor enlarged = cellpose_masks(maps, {.min_size = 100}, 80, 100);
+  CHECK(enlarged.shape() == Shape{80, 100});
+  CHECK(count_of(enlarged) == 2);
+  CHECK(count_of(cellpose_masks(maps, {.min_size = 120}, 80, 100)) == 1);
+  for (int64_t i = 0; i < enlarged.size(); ++i)
+    REQUIRE((enlarged.data<int32_t>()[i] > 0) == (labels.data<int32_t>()[i / 200 * 50 + i % 100 / 2] > 0));
+  CHECK(count_of(cellpose_masks(maps, {.min_size = 15}, 20, 25)) == 1);
+  CHECK(same_bits(cellpose_masks(maps, {}, 40, 50), cellpose_masks(maps, {})));
 }
 
 TEST_CASE("steps go on until the ends of a long cell have arrived") {
