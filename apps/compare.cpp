@@ -211,6 +211,7 @@ class Comparison {
     if (!stopped_by_budget) row.planned_steps = row.steps;  // an epoch limit or early stopping came first
     row.train_seconds = training.seconds;
     row.train_mb = training.peak_mb;
+    row.tensors_mb = last.empty() ? 0 : last[0].memory / (1 << 20);
     return predict_and_score(entry, folder, row);
   }
 
@@ -275,7 +276,8 @@ class Comparison {
   }
 
   void write_report() const {
-    write_file(out_ / "compare.md", compare_markdown(rows_, title()) + "\n![The worst images side by side](worst.png)\n");
+    write_file(out_ / "compare.md", fmt::format("{}\n{}\n![The worst images side by side](worst.png)\n",
+                                                compare_markdown(rows_, title()), compare_legend));
     write_file(out_ / "compare.csv", compare_csv(rows_));
     draw_worst_side_by_side(truth_, found_, options_.worst, out_ / "worst.png");
   }

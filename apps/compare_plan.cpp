@@ -59,9 +59,10 @@ std::vector<LoggedStep> last_steps(const std::filesystem::path& run, size_t coun
     rapidjson::Document json;
     json.Parse(line.c_str());
     if (json.HasParseError() || !json.IsObject() || !json.HasMember("step") || !json["step"].IsInt64()) continue;
-    LoggedStep s{json["step"].GetInt64(), 0, 0};
-    if (json.HasMember("images_per_s") && json["images_per_s"].IsNumber()) s.images_per_s = json["images_per_s"].GetDouble();
-    if (json.HasMember("loss") && json["loss"].IsNumber()) s.loss = json["loss"].GetDouble();
+    LoggedStep s{.step = json["step"].GetInt64()};
+    for (const auto& [key, value] :
+         {std::pair{"images_per_s", &LoggedStep::images_per_s}, {"loss", &LoggedStep::loss}, {"memory", &LoggedStep::memory}})
+      if (json.HasMember(key) && json[key].IsNumber()) s.*value = json[key].GetDouble();
     steps.push_back(s);
   }
   if (steps.size() > count) steps.erase(steps.begin(), steps.end() - static_cast<std::ptrdiff_t>(count));

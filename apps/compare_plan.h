@@ -21,7 +21,7 @@ std::vector<std::string> plan_of_training(const SolverConfig& solver, double ste
 // The last `count` steps of a run's metrics.jsonl that are there as a whole, in their order; none where the file is not there.
 struct LoggedStep {
   int64_t step = 0;
-  double images_per_s = 0, loss = 0;
+  double images_per_s = 0, loss = 0, memory = 0;  // memory: the most bytes of tensors on the device so far
 };
 std::vector<LoggedStep> last_steps(const std::filesystem::path& run, size_t count);
 

@@ -28,6 +28,7 @@ constexpr Figure figures[] = {{"map_iou", &ComparedRecipe::map_iou},
                               {"train_seconds", &ComparedRecipe::train_seconds},
                               {"predict_seconds", &ComparedRecipe::predict_seconds},
                               {"train_mb", &ComparedRecipe::train_mb},
+                              {"tensors_mb", &ComparedRecipe::tensors_mb},
                               {"predict_mb", &ComparedRecipe::predict_mb},
                               {"parameters", &ComparedRecipe::parameters}};
 
@@ -83,21 +84,37 @@ std::optional<ComparedRecipe> read_compared(const std::filesystem::path& file, u
   return recipe;
 }
 
+const char* const compare_legend =
+    R"(Scores go from 0 to 1, and more is better. Whether a found cell is a true one is told by their IoU: the area that both cover, as a part of
+the area that at least one covers.
+
+- map_iou: of all cells, true and found, the share that match, averaged over the IoUs .5 to .95 and over the images. It counts missed and
+  invented cells and rough outlines alike, so it is the one to go by.
+- AP, AP50: COCO's average precision of masks, over these IoUs and at .5, of the cells that are handed in.
+- F1 at .5: whether cells are found at all, however rough their outlines.
+- dice: whether pixels are told cell or not; says nothing of which cell.
+- training, steps: what fitted in the time, evaluations and start-up included; "80 of 200" was stopped by the budget.
+- s/image: seconds of prediction per validation image, start-up included.
+- training MB, prediction MB: the most memory of the process; of tensors: the part of training's on its device, which on a GPU is the GPU's.
+- parameters: numbers in the network, in millions.
+)";
+
 std::string compare_markdown(const std::vector<ComparedRecipe>& recipes, const std::string& title) {
   std::string text =
       title +
-      "\n\n| recipe | map_iou | AP | AP50 | F1 at .5 | dice | training | steps | s/image | training MB | prediction MB | "
-      "parameters |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+      "\n\n| recipe | map_iou | AP | AP50 | F1 at .5 | dice | training | steps | s/image | training MB | of tensors | "
+      "prediction MB | parameters |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
   for (const ComparedRecipe& r : recipes) {
     if (!r.failure.empty()) {
-      text += fmt::format("| `{}` | {} | | | | | | | | | | |\n", r.name, r.failure);
+      text += fmt::format("| `{}` | {} | | | | | | | | | | | |\n", r.name, r.failure);
       continue;
     }
     const std::string steps =
         r.steps < r.planned_steps ? fmt::format("{} of {}", r.steps, r.planned_steps) : fmt::format("{}", r.steps);
-    text += fmt::format("| `{}` | {:.4f} | {:.4f} | {:.4f} | {:.4f} | {:.4f} | {} | {} | {:.2f} | {:.0f} | {:.0f} | {:.2f} M |\n",
-                        r.name, r.map_iou, r.ap, r.ap50, r.f1_at_50, r.dice, duration_text(r.train_seconds), steps,
-                        r.predict_seconds, r.train_mb, r.predict_mb, r.parameters);
+    text += fmt::format(
+        "| `{}` | {:.4f} | {:.4f} | {:.4f} | {:.4f} | {:.4f} | {} | {} | {:.2f} | {:.0f} | {:.0f} | {:.0f} | {:.2f} M |\n",
+        r.name, r.map_iou, r.ap, r.ap50, r.f1_at_50, r.dice, duration_text(r.train_seconds), steps, r.predict_seconds, r.train_mb,
+        r.tensors_mb, r.predict_mb, r.parameters);
   }
   return text;
 }

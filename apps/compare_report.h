@@ -19,6 +19,7 @@ struct ComparedRecipe {
   int64_t steps = 0, planned_steps = 0;
   double predict_seconds = 0;           // per image, start-up included
   double train_mb = 0, predict_mb = 0;  // largest resident memory of the process
+  double tensors_mb = 0;                // of training's tensors on their device: on a GPU, its memory
   double parameters = 0;                // in millions
 };
 
@@ -28,6 +29,7 @@ void write_compared(const std::filesystem::path& file, const ComparedRecipe& rec
 std::optional<ComparedRecipe> read_compared(const std::filesystem::path& file, uint64_t settings);
 
 std::string compare_markdown(const std::vector<ComparedRecipe>& recipes, const std::string& title);
+extern const char* const compare_legend;  // what the columns are, for people
 std::string compare_csv(const std::vector<ComparedRecipe>& recipes);
 
 // The validation images with the lowest map_iou, on average over the recipes: a row each, the truth and then what each recipe found. The
