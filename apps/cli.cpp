@@ -18,6 +18,7 @@
 #include "tensor/nearest.h"
 #include "tensor/parallel.h"
 #include "tensor/stream.h"
+#include "train/config_keys.h"
 
 namespace glia {
 namespace {
@@ -82,6 +83,18 @@ int usage_error(const std::string& message) {
 std::string with_suggestion(const std::string& message, const std::string& got, const std::vector<std::string>& known) {
   const std::string nearest = nearest_name(got, known);
   return nearest.empty() ? message : message + "; did you mean '" + nearest + "'?";
+}
+
+// "--diameter 30" and "--batch_size 8" are settings of the configuration: how they are given. Empty where it has none of the name.
+std::string as_setting(const std::string& argument) {
+  std::string name = argument.substr(0, argument.find('='));
+  if (!name.starts_with("--")) return {};
+  name.replace(0, 2, ".");
+  std::replace(name.begin(), name.end(), '-', '_');
+  std::string ways;
+  for (const ConfigKey& key : config_keys())
+    if (key.name.ends_with(name)) ways += (ways.empty() ? "--set " : ", or --set ") + key.name + "=VALUE";
+  return ways;
 }
 
 int run_command(const Command& command) {
@@ -232,9 +245,11 @@ int run_program(int argc, char** argv, const std::vector<Command>& commands) {
   } catch (const CLI::ExtrasError& e) {
     for (CLI::App* parser : parsers) {
       const std::vector<std::string> extras = parser->parsed() ? parser->remaining() : std::vector<std::string>();
-      if (!extras.empty())
-        return usage_error(with_suggestion(fmt::format("{}: unexpected argument '{}'", parser->get_name(), extras[0]), extras[0],
-                                           option_names(*parser)));
+      if (extras.empty()) continue;
+      const std::string message = fmt::format("{}: unexpected argument '{}'", parser->get_name(), extras[0]);
+      const std::string ways = parser->get_option_no_throw("--set") ? as_setting(extras[0]) : "";
+      return usage_error(ways.empty() ? with_suggestion(message, extras[0], option_names(*parser))
+                                      : message + "; it is a setting: " + ways);
     }
     return usage_error(e.what());
   } catch (const CLI::ParseError& e) {

@@ -155,11 +155,22 @@ class ImagePredictor {
       const std::string message = e.what();  // without its advice, which is for training
       throw OutOfMemoryError("{} ({}x{} pixels): {}\nless is needed with {}, or allow more with --mem-limit", kept[0]->id,
                              images[0].dim(0), images[0].dim(1), message.substr(0, message.find("\nless is needed by")),
-                             system_of(system_.config) == "mask_rcnn"
-                                 ? "--set input.tile=1024, or smaller input.min_size_test, input.max_size_test or eval.batch_size"
-                                 : "a smaller model.tile");
+                             advice_on_memory());
+    } catch (const Error& e) {
+      const std::string first = kept[0]->file.string();
+      throw Error(kept.size() == 1 ? fmt::format("{}: {}", first, e.what())
+                                   : fmt::format("{} or one of the next {}: {}", first, kept.size() - 1, e.what()),
+                  e.code());
     }
     for (size_t i = 0; i < kept.size(); ++i) finish(*kept[i], images[i], std::move(predictions[i]));
+  }
+
+  const char* advice_on_memory() const {
+    const std::string_view system = system_of(system_.config);
+    if (system == "cellpose") return "--set cellpose.tile_batch=1, a larger cellpose.diameter, --write without seg";
+    if (system == "mask_rcnn")
+      return "--set input.tile=1024, or smaller input.min_size_test, input.max_size_test or eval.batch_size";
+    return "a smaller model.tile";
   }
 
   void finish(Sample sample, const Tensor& image, Prediction prediction) {

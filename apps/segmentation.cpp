@@ -12,6 +12,7 @@
 #include "autograd/tape.h"
 #include "data/atomic_file.h"
 #include "data/draw.h"
+#include "data/weights.h"
 #include "kernels/op.h"
 #include "kernels/packed_filter.h"
 #include "train/metrics.h"
@@ -164,8 +165,7 @@ TrainedSystem load_system(const std::filesystem::path& file, const std::vector<s
   std::error_code ignored;
   if (std::filesystem::is_directory(file, ignored))
     throw UsageError("{0}: a folder, want a checkpoint; of a run: {0}/checkpoints/best.safetensors", file.string());
-  const std::string ending = file.extension().string();
-  if (ending == ".pth" || ending == ".pt" || ending == ".pkl" || ending == ".npz")
+  if (is_foreign_weights(file))
     throw DataError(
         "{0}: weights alone, which do not say which network they belong to; make a checkpoint of them: glia convert {0} "
         "weights.safetensors --recipe RECIPE",

@@ -145,15 +145,19 @@ void prepare_for_detection(const Config& config, TrainingData& data, const std::
 // No image with so few cells that they say little of how large cells are.
 void prepare_for_cellpose(const Config& config, TrainingData& data, bool quiet) {
   const size_t before = data.train.samples.size();
+  int64_t most = 0;
   const auto few = [&](const Sample& sample) {
-    return std::count_if(sample.instances.begin(), sample.instances.end(), [](const Instance& i) { return !i.crowd; }) <
-           config.cellpose.min_train_masks;
+    const int64_t cells =
+        std::count_if(sample.instances.begin(), sample.instances.end(), [](const Instance& i) { return !i.crowd; });
+    most = std::max(most, cells);
+    return cells < config.cellpose.min_train_masks;
   };
   std::erase_if(data.train.samples, few);
   const size_t left = data.train.samples.size();
   if (left == 0)
-    throw DataError("not one of {} images to train on has {} cells (cellpose.min_train_masks)", before,
-                    config.cellpose.min_train_masks);
+    throw DataError(
+        "not one of {} images to train on has {} cells (cellpose.min_train_masks); the fullest has {}: lower the setting", before,
+        config.cellpose.min_train_masks, most);
   if (left < before && !quiet)
     fmt::print(stderr, "note: {} images with fewer than {} cells are left out of the training (cellpose.min_train_masks)\n",
                before - left, config.cellpose.min_train_masks);

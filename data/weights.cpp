@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <fstream>
 #include <optional>
 
 #include "data/hdf5.h"
@@ -111,6 +113,12 @@ bool begins_pickle(std::span<const std::byte> bytes) {
 }
 
 [[noreturn]] void fail_unknown(std::span<const std::byte> bytes, const std::string& source) {
+  constexpr std::array<uint8_t, 8> mxnet_list{0x12, 1};
+  if (bytes.size() >= mxnet_list.size() && std::memcmp(bytes.data(), mxnet_list.data(), mxnet_list.size()) == 0)
+    throw DataError(
+        "{}: weights of MXNet, as Cellpose's first models are, are not read; want the model's PyTorch file (of cyto_0 it is "
+        "cytotorch_0)",
+        source);
   std::string first;
   for (const std::byte b : bytes.first(std::min<size_t>(bytes.size(), 8)))
     first += fmt::format(" {:02x}", std::to_integer<unsigned>(b));
@@ -126,6 +134,15 @@ const StoredTensor* Weights::find(std::string_view name) const {
   const auto found = std::lower_bound(tensors.begin(), tensors.end(), name,
                                       [](const StoredTensor& t, std::string_view n) { return t.name < n; });
   return found != tensors.end() && found->name == name ? &*found : nullptr;
+}
+
+bool is_foreign_weights(const std::filesystem::path& path) {
+  std::array<char, 16> first{};
+  std::ifstream(path, std::ios::binary).read(first.data(), first.size());
+  const std::string_view text(first.data(), first.size());
+  const auto bytes = std::as_bytes(std::span(first));
+  if (looks_like_safetensors(bytes)) return false;
+  return text.starts_with("\x93NUMPY") || text.starts_with("PK\3\4") || text.starts_with("\x80\2") || looks_like_hdf5(bytes);
 }
 
 Weights read_weights(const std::filesystem::path& path) {

@@ -35,6 +35,10 @@ Weights read_weights(const std::filesystem::path& path);
 // The same over the bytes of a file, which must outlive the result; `source` stands in messages. `mapped`: they are a MappedFile's.
 Weights parse_weights(std::span<const std::byte> bytes, const std::string& source, bool mapped = false);
 
+// By its first bytes a file of weights of another kind than safetensors, such as PyTorch's, whatever it is called. False where it cannot
+// be read.
+bool is_foreign_weights(const std::filesystem::path& path);
+
 // The tensors that are a model's, with the names that it has: of a training checkpoint what stands under "model", "model_state",
 // "state_dict" or "model_weights", without optimizers; of a checkpoint of Glia the averaged weights where there are any. The rest
 // is left out.

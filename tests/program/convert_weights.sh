@@ -91,6 +91,10 @@ file net.onnx
 expect 0 "unet_milesial as ONNX" "$GLIA" convert border/checkpoints/last.safetensors there --to onnx
 expect 2 "without --recipe" "$GLIA" convert first.pth x.onnx --recipe unet
 expect 3 "weights alone" "$GLIA" convert first.pth x.onnx
+cp first.pth cyto3  # as Cellpose calls its models
+expect 3 "glia convert cyto3 weights.safetensors" "$GLIA" predict cyto3 --images cells --out x
+printf '\022\001\0\0\0\0\0\0and so on' >cyto_0
+expect 3 "weights of MXNet" "$GLIA" inspect cyto_0
 expect 4 "absent.safetensors" "$GLIA" convert absent.safetensors x.onnx
 expect 0 "" "$GLIA" train cellpose --data cells --out flows --set cellpose.base_channels=4 --set cellpose.crop=64 --set cellpose.min_train_masks=1 --set solver.batch_size=2 --set solver.max_iterations=1 --set eval.pictures=0
 expect 3 "no export to ONNX for this system" "$GLIA" convert flows/checkpoints/last.safetensors x.onnx
