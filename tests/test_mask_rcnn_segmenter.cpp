@@ -96,6 +96,7 @@ TEST_CASE("the same bits with one thread and two, and after a break") {
   MaskRcnnSegmenterOptions options = tiny_mask_rcnn();
   SUBCASE("one box head") {}
   SUBCASE("a cascade with mask scoring") { options = with_all_heads(options); }
+  SUBCASE("a mask loss weighted by shape") { options.pixel_weights = {.border = 10, .contour = 1, .curvature = 2}; }
   const int before = num_threads();
   set_num_threads(1);
   MaskRcnnTraining whole(options);

@@ -9,6 +9,19 @@ MASKS=(--set backbone.stem_channels=8 --set backbone.res2_channels=16 --set back
   --set roi_heads.box_fc_dim=32 --set roi_heads.mask_conv_dim=8 --set input.crop=64 --set solver.max_iterations=5 --set eval.every=5
   --set eval.max_images=1 --set eval.pictures=1 --set roi_heads.score_thresh_test=0 --set eval.score_threshold=0)
 
+# goes_on NAME RECIPE SETTINGS...: three steps with one thread, then three with two and two workers, end in the bits of six at once.
+goes_on() {
+  local name=$1
+  shift
+  local words=(train "$@" --data cells --set solver.schedule=constant --set eval.every=6 --quiet)
+  expect 0 "" "$GLIA" "${words[@]}" --out "$name-whole" --set solver.max_iterations=6 --threads 2 --set data.workers=1
+  expect 0 "" "$GLIA" "${words[@]}" --out "$name-parts" --set solver.max_iterations=3 --threads 1 --set data.workers=0
+  cp "$name-parts/checkpoints/last.safetensors" half.safetensors
+  expect 0 "" "$GLIA" "${words[@]}" --out "$name-parts" --set solver.max_iterations=6 --threads 2 --set data.workers=2 --resume auto
+  expect 0 "" "$GLIA" inspect "$name-whole/checkpoints/last.safetensors" "$name-parts/checkpoints/last.safetensors"
+  expect 1 "" "$GLIA" inspect "$name-whole/checkpoints/last.safetensors" half.safetensors
+}
+
 # UNet++: both forms, both targets, going on, pruned prediction
 expect 0 "" "$GLIA" train unet_plus_plus --data cells --out nested "${UNET[@]}"
 expect 0 "" "$GLIA" train unet_plus_plus --data cells --out nested "${UNET[@]}" --resume auto --set solver.max_iterations=6
@@ -22,6 +35,8 @@ for run in nested binary; do
     expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_$run$prune
   done
 done
+goes_on going-nested unet_plus_plus "${UNET[@]}"
+goes_on going-transposed unet_plus_plus "${UNET[@]}" --set model.upsample=transposed --set model.dropout=true
 expect 2 "at most the number of columns" "$GLIA" predict nested/checkpoints/best.safetensors --images cells --out p --set model.prune=5
 expect 2 "only unet_plus_plus can be pruned" "$GLIA" train unet_border --data cells --out p --set model.prune=1
 expect 0 "conv0_4.conv1.weight" "$GLIA" inspect nested/checkpoints/best.safetensors
@@ -37,6 +52,7 @@ for recipe in cascade_cells mask_scoring_cells; do
   expect 0 "" "$GLIA" train $recipe --data cells --out $recipe "${MASKS[@]}" --resume auto --set solver.max_iterations=6
   expect 0 "" "$GLIA" predict $recipe/checkpoints/last.safetensors --images cells --out found_$recipe --set eval.flip=true --write labels,coco,submission
   expect 0 "ap50" "$GLIA" evaluate --truth cells --pred found_$recipe
+  goes_on going-$recipe $recipe "${MASKS[@]}"
 done
 for loss in loss_cls_stage0 loss_box_reg_stage1 loss_cls_stage2 loss_mask; do holds "$(number cascade_cells/metrics.jsonl $loss) > 0"; done
 holds "$(number mask_scoring_cells/metrics.jsonl loss_maskiou) >= 0"
@@ -51,7 +67,7 @@ expect 2 "\"loss_maskiou\" is no loss" "$GLIA" train mask_rcnn_cells --data cell
 CELLPOSE=(--set cellpose.base_channels=4 --set cellpose.crop=64 --set cellpose.min_train_masks=2 --set solver.batch_size=2
   --set solver.max_iterations=4 --set eval.every=4 --set eval.pictures=1)
 expect 0 "fewer than 2 cells are left out" "$GLIA" train cellpose --data cells --out arrows "${CELLPOSE[@]}"
-expect 0 "" "$GLIA" train cellpose --data cells --out straight "${CELLPOSE[@]}" --set solver.max_iterations=6 --set eval.every=6
+goes_on going-cellpose cellpose "${CELLPOSE[@]}"
 expect 0 "" "$GLIA" train cellpose --data cells --out arrows "${CELLPOSE[@]}" --resume auto --set solver.max_iterations=6
 expect 1 "" "$GLIA" inspect arrows/checkpoints/last.safetensors arrows/checkpoints/step-000004.safetensors
 expect 0 "downsample.down.res_down_3.conv.conv_3.2.weight" "$GLIA" inspect arrows/checkpoints/last.safetensors
@@ -61,7 +77,9 @@ for options in cellpose.niter=20 cellpose.augment=true cellpose.resample=false c
     --write labels,coco,seg
   expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_arrows
 done
-expect 2 "larger than the image" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out found_none --set cellpose.diameter=500
+expect 2 ".png: cellpose.diameter = 500: larger than the image" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out found_none \
+  --set cellpose.diameter=500
+expect 2 "it is a setting: --set cellpose.diameter=VALUE" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out p --diameter 30
 expect 0 "" "$GLIA" predict arrows/checkpoints/last.safetensors --images cells --out found_emulated --device emulated --set cellpose.niter=5 \
   --set cellpose.tile=64 --write labels
 expect 0 "windows of" "$GLIA" size-model arrows/checkpoints/last.safetensors --data cells --epochs 2 --out sized.safetensors
@@ -79,7 +97,7 @@ expect 2 "give one of them" "$GLIA" size-model sized.safetensors --data cells --
 expect 2 "multiples of 8" "$GLIA" train cellpose --data cells --out p --set cellpose.crop=100
 expect 2 "by a rule of its own" "$GLIA" train cellpose --data cells --out p --set augment.hflip=true
 expect 2 "no loss of cellpose" "$GLIA" train cellpose --data cells --out p --set 'loss.terms={bce=1}'
-expect 3 "cellpose.min_train_masks" "$GLIA" train cellpose --data cells --out few "${CELLPOSE[@]}" --set cellpose.min_train_masks=99
+expect 3 "lower the setting" "$GLIA" train cellpose --data cells --out few "${CELLPOSE[@]}" --set cellpose.min_train_masks=99
 expect 0 "" "$GLIA" bench step cellpose "${CELLPOSE[@]:0:2}" --mode train --size 64x64 --batch 2 --seconds 0.1
 expect 0 "" "$GLIA" bench step cellpose "${CELLPOSE[@]:0:2}" --mode infer --size 64x64 --batch 2 --seconds 0.1
 
@@ -88,6 +106,8 @@ SHAPE=(--set 'loss.weights={border=10,contour=1,curvature=2}')
 expect 0 "" "$GLIA" train unet_border --data cells --out weighted "${UNET[@]}" "${SHAPE[@]}" --set loss.weight_normalize=true
 expect 0 "" "$GLIA" train unet --data cells --out weighted_unet "${UNET[@]}" "${SHAPE[@]}" --set loss.weight_balance=true
 expect 0 "" "$GLIA" train mask_rcnn_cells --data cells --out weighted_masks "${MASKS[@]}" "${SHAPE[@]}"
+goes_on going-weighted unet_border "${UNET[@]}" "${SHAPE[@]}"
+goes_on going-weighted-masks mask_rcnn_cells "${MASKS[@]}" "${SHAPE[@]}"
 expect 2 "no weight of pixels" "$GLIA" train unet_border --data cells --out p --set 'loss.weights={edges=2}'
 expect 2 "takes weights of pixels" "$GLIA" train unet --data cells --out p --set 'loss.terms={dice=1}' "${SHAPE[@]}"
 absent p
@@ -121,6 +141,8 @@ expect 0 "quick: done before" compare --recipes quick.toml,slow.toml
 file compared/compare.md compared/compare.csv compared/worst.png compared/slow/run/config.toml compared/slow/found/predictions.json
 grep -q '^| `slow` | ' compared/compare.md && pass || fail "compare.md lacks the second recipe"
 if [ "$(wc -l <compared/compare.csv)" = 3 ]; then pass; else fail "compare.csv has $(wc -l <compared/compare.csv) lines, want 3"; fi
+holds "$(number compared/slow/figures.json tensors_mb) > 0"
+grep -q '^- map_iou: ' compared/compare.md && pass || fail "compare.md does not say what its columns are"
 holds "$(grep -o '"train_seconds":[0-9.]*' compared/slow/figures.json | cut -d: -f2) < 12"
 if cmp -s compared/quick/run/annotation_val.json compared/slow/run/annotation_val.json; then pass; else fail "the recipes had other splits"; fi
 expect 5 "failed with exit code 5" compare --recipes quick.toml,wild.toml
