@@ -104,6 +104,17 @@ TEST_CASE("a batch: windows at the network's diameter, flows times 5, cell or no
   CHECK(batch[2].shape() == Shape{1, 48, 48, 1});
   for (int64_t i = 0; i < 48 * 48; ++i) CHECK(batch[0].data<float>()[2 * i + 1] == 0);  // no nuclei
   CHECK(longest_arrow(batch[1]) == doctest::Approx(5).epsilon(0.05));
+
+  CellposeSegmenterOptions options = tiny_cellpose();
+  options.augment = {.crop = {128, 128}, .scale_range = 0};
+  for (const double diameter : {12.0, 30.0}) {
+    options.diam_mean = diameter;
+    const auto scaling = make_cellpose_segmenter(options);
+    Example scaled = scaling->fit(elliptic_cells(0));
+    CHECK(cellpose_training_diameter(scaled.labels) == doctest::Approx(19.6).epsilon(0.01));
+    scaling->augmenter()(scaled, 1, 0, 0);
+    CHECK(cellpose_training_diameter(scaled.labels) == doctest::Approx(diameter).epsilon(0.03));
+  }
 }
 
 TEST_CASE("images: which channels, which diameter") {

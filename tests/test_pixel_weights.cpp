@@ -273,6 +273,31 @@ TEST_CASE("UNet++ and weighted losses: the same bits with one thread and two, an
   CHECK(same_bits(two.segmenter->module().state_dict(), resumed.segmenter->module().state_dict()));
 }
 
+TEST_CASE("UNet++: losses and probabilities are the means over the heads") {
+  const NoGrad no_grad;
+  for (const UnetTarget target : {UnetTarget::binary, UnetTarget::border}) {
+    UnetSegmenterOptions options = tiny("unet_plus_plus", target);
+    const auto all = Training::make(options);
+    all->module().eval();
+    const Example example = all->fit(two_cells(0));
+    double loss = 0;
+    Tensor foreground;
+    for (const int64_t column : {1, 2}) {  // each head by itself
+      options.network.prune = column;
+      const auto one = Training::make(options);
+      one->module().load_state_dict(all->module().state_dict(), "all");
+      one->module().eval();
+      loss += one->losses(one->collate({&example, 1}))[0].second.item() / 2;
+      const Tensor p = 0.5 * one->predict(two_cells(0).image).foreground;
+      foreground = foreground ? foreground + p : p;
+    }
+    CHECK(all->losses(all->collate({&example, 1}))[0].second.item() == doctest::Approx(loss).epsilon(1e-5));
+    const Tensor got = all->predict(two_cells(0).image).foreground;
+    REQUIRE(same_shape(got, foreground));
+    for (int64_t i = 0; i < got.size(); ++i) REQUIRE(std::abs(got.data<float>()[i] - foreground.data<float>()[i]) < 1e-5);
+  }
+}
+
 TEST_CASE("weights reach the losses of UNets, of training and validation alike") {
   for (const UnetTarget target : {UnetTarget::binary, UnetTarget::border}) {
     UnetSegmenterOptions options = tiny("unet_keras", target);
