@@ -3,9 +3,11 @@
 
 #include <cmath>
 #include <cstring>
+#include <tuple>
 
 #include "autograd/tape.h"
 #include "data/rle.h"
+#include "models/cellpose_size.h"
 #include "tensor/error.h"
 #include "tensor/parallel.h"
 #include "tests/cellpose_fixture.h"
@@ -70,6 +72,44 @@ TEST_CASE("the losses fall over 30 steps, each by its name") {
   }
   CAPTURE(start);
   CHECK(end < 0.7 * start);
+}
+
+TEST_CASE("a little training finds the cells; their scores are mean probabilities, their diameter counts, not the style's") {
+  CellposeSegmenterOptions options = tiny_cellpose();
+  Training training;
+  training.steps(120);
+  StateDict state = training.segmenter->module().state_dict();
+  state["diam_labels"].fill(19.6F);  // as study() says
+  for (const auto& [name, t] : cellpose_size_state({.A = Tensor::zeros({32}, DType::float64),
+                               .smean = Tensor::zeros({32}, DType::float64),
+                               .diam_mean = 12,
+                               .ymean = std::log(2.0)}))
+    state[name] = t;
+  const NoGrad no_grad;
+  const Example example = elliptic_cells(0);
+  for (const auto& [given, estimate, least, most] :
+       {std::tuple{0.0, false, 19.6 - 1e-4, 19.6 + 1e-4}, {17.0, false, 17.0, 17.0}, {0.0, true, 17.0, 22.0}}) {
+    options.diameter = given;
+    options.estimate_diameter = estimate;
+    const auto segmenter = make_cellpose_segmenter(options);
+    segmenter->load(state, "training");
+    segmenter->module().eval();
+    const Prediction found = segmenter->predict(example.image);
+    INFO("diameter ", found.diameter, ", ", found.instances.size(), " cells");
+    CHECK(found.diameter >= least);
+    CHECK(found.diameter <= most);
+    CHECK(found.instances.size() == 3);
+    for (const Instance& cell : found.instances) {
+      const Tensor mask = decode_mask(cell.mask);
+      double sum = 0, pixels = 0;
+      for (int64_t i = 0; i < mask.size(); ++i) {
+        if (mask.data<uint8_t>()[i] == 0) continue;
+        sum += double(found.foreground.data<float>()[i]);
+        ++pixels;
+      }
+      CHECK(cell.score == doctest::Approx(sum / pixels));
+    }
+  }
 }
 
 TEST_CASE("the same bits with one thread and two, with workers, and after a break") {
