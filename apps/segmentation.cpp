@@ -170,13 +170,16 @@ TrainedSystem load_system(const std::filesystem::path& file, const std::vector<s
         "{0}: weights alone, which do not say which network they belong to; make a checkpoint of them: glia convert {0} "
         "weights.safetensors --recipe RECIPE",
         file.string());
-  const Checkpoint checkpoint = read_checkpoint(file);
+  const Checkpoint checkpoint = read_checkpoint(file, CheckpointUse::predict);
   TrainedSystem system;
   read_toml(system.config, checkpoint.config, file.string());
   if (!settings_file.empty()) read_settings_file(system.config, settings_file);
   for (const std::string& setting : settings) apply_setting(system.config, setting);
   check_config(system.config);
-  system.segmenter = make_segmenter(system.config);
+  {
+    const WithoutInitialValues loaded_next;
+    system.segmenter = make_segmenter(system.config);
+  }
   system.segmenter->load(checkpoint.inference_weights(), file.string());
   system.segmenter->module().to(device);
   system.segmenter->module().eval();

@@ -1,12 +1,15 @@
 #include "nn/module.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "autograd/tape.h"
 #include "kernels/packed_filter.h"
 
 namespace glia {
 namespace {
+
+thread_local bool without_initial_values = false;
 
 std::vector<std::string> sorted_head(std::vector<std::string> names, size_t limit) {
   std::sort(names.begin(), names.end());
@@ -25,6 +28,9 @@ std::string list(const std::vector<std::string>& names) {
 }
 
 }  // namespace
+
+WithoutInitialValues::WithoutInitialValues() : before_(std::exchange(without_initial_values, true)) {}
+WithoutInitialValues::~WithoutInitialValues() { without_initial_values = before_; }
 
 Tensor to_checkpoint(const Tensor& t, ParameterLayout layout) {
   const Tensor host = t.to(Device{});
@@ -139,7 +145,7 @@ std::vector<std::string> Module::load_state_dict(const StateDict& state, std::st
 
 void Module::add_parameter(std::string name, Tensor& member, const Shape& shape, ParameterRule rule) {
   member = Tensor(shape);
-  glia::initialize(member, rule.initializer, rule.fans, 0, name);
+  if (!without_initial_values) glia::initialize(member, rule.initializer, rule.fans, 0, name);
   require_grad(member);
   parameters_.push_back({std::move(name), &member, rule});
 }

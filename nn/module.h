@@ -115,4 +115,17 @@ class Module {
   Device device_;
 };
 
+// While one lives, the parameters of modules that this thread makes are not drawn and hold anything: for a model whose weights are
+// loaded next. To draw 31 million numbers takes over half a second.
+class WithoutInitialValues {
+ public:
+  WithoutInitialValues();
+  ~WithoutInitialValues();
+  WithoutInitialValues(const WithoutInitialValues&) = delete;
+  WithoutInitialValues& operator=(const WithoutInitialValues&) = delete;
+
+ private:
+  bool before_;
+};
+
 }  // namespace glia

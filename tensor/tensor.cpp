@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "tensor/parallel.h"
 #include "tensor/stream.h"
 
 namespace glia {
@@ -33,7 +34,10 @@ To convert(From x) {
 
 Tensor::Tensor(const Shape& shape, DType dtype, Device device)
     : data_(allocate(static_cast<size_t>(shape.size()) * size_of(dtype), device, shape, dtype)),
-      shape_(shape), dtype_(dtype), device_(device), defined_(true) {}
+      shape_(shape),
+      dtype_(dtype),
+      device_(device),
+      defined_(true) {}
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   Tensor t(shape, dtype, device);
@@ -48,8 +52,8 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
 }
 
 Tensor Tensor::view(const Tensor& arena, int64_t first, const Shape& shape) {
-  GLIA_CHECK(first >= 0 && first + shape.size() <= arena.size(), "tensor view: {} elements at {} of an arena of {}",
-             shape.size(), first, arena.size());
+  GLIA_CHECK(first >= 0 && first + shape.size() <= arena.size(), "tensor view: {} elements at {} of an arena of {}", shape.size(),
+             first, arena.size());
   Tensor t = arena.detach();
   t.offset_ += static_cast<size_t>(first) * size_of(arena.dtype_);
   t.shape_ = shape;
@@ -133,11 +137,44 @@ void Tensor::fill(double value) const {
   });
 }
 
+namespace {
+
+using Axes = std::array<int64_t, Shape::max_rank>;
+
+// Elements of `width` bytes: the first axis in parallel, the last one in a tight loop, those between by an odometer.
+template <size_t width>
+void permute_elements(const std::byte* from, std::byte* to, size_t rank, const Axes& dims, const Axes& stride) {
+  const size_t last = rank - 1;
+  int64_t rows = 1;  // of the last axis, for each index of the first
+  for (size_t i = 1; i < last; ++i) rows *= dims[i];
+  const int64_t slice = rows * dims[last];
+  parallel_for(dims[0], std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, slice)), [&](int64_t begin, int64_t end) {
+    std::byte* out = to + size_t(begin * slice) * width;
+    for (int64_t first = begin; first < end; ++first) {
+      Axes at{};
+      int64_t offset = first * stride[0];
+      for (int64_t row = 0; row < rows; ++row) {
+        for (int64_t j = 0; j < dims[last]; ++j, out += width)
+          std::memcpy(out, from + size_t(offset + j * stride[last]) * width, width);
+        for (size_t i = last; i-- > 1;) {
+          offset += stride[i];
+          if (++at[i] < dims[i]) break;
+          offset -= stride[i] * dims[i];
+          at[i] = 0;
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
 Tensor permuted(const Tensor& x, std::span<const int> axes) {
   const int rank = x.rank();
   GLIA_CHECK(static_cast<int>(axes.size()) == rank, "permute: {} axes for shape {}", axes.size(), x.shape());
-  GLIA_CHECK(x.device().kind == DeviceKind::cpu, "permute: {} on {}: the op Permute does it there", x.shape(), to_string(x.device()));
-  std::array<int64_t, Shape::max_rank> in_stride{}, dims{}, stride{}, at{};
+  GLIA_CHECK(x.device().kind == DeviceKind::cpu, "permute: {} on {}: the op Permute does it there", x.shape(),
+             to_string(x.device()));
+  std::array<int64_t, Shape::max_rank> in_stride{}, dims{}, stride{};
   int64_t running = 1;
   for (int i = rank - 1; i >= 0; --i) {
     in_stride[size_t(i)] = running;
@@ -152,17 +189,19 @@ Tensor permuted(const Tensor& x, std::span<const int> axes) {
     stride[size_t(i)] = in_stride[size_t(axis)];
   }
   Tensor y(Shape(std::span<const int64_t>(dims.data(), size_t(rank))), x.dtype(), x.device());
-  const size_t width = size_of(x.dtype());
-  const std::byte* source = x.raw();
-  std::byte* to = y.raw();
-  for (int64_t n = y.size(), from = 0; n > 0; --n, to += width) {
-    std::memcpy(to, source + static_cast<size_t>(from) * width, width);
-    for (int i = rank - 1; i >= 0; --i) {  // odometer
-      from += stride[size_t(i)];
-      if (++at[size_t(i)] < dims[size_t(i)]) break;
-      from -= stride[size_t(i)] * dims[size_t(i)];
-      at[size_t(i)] = 0;
-    }
+  if (x.size() == 0) return y;
+  size_t used = size_t(rank);
+  while (used < 2) {  // the loop wants a first and a last axis
+    std::rotate(dims.begin(), dims.end() - 1, dims.end()), dims[0] = 1;
+    std::rotate(stride.begin(), stride.end() - 1, stride.end()), stride[0] = 0;
+    ++used;
+  }
+  switch (size_of(x.dtype())) {
+    case 1: permute_elements<1>(x.raw(), y.raw(), used, dims, stride); break;
+    case 2: permute_elements<2>(x.raw(), y.raw(), used, dims, stride); break;
+    case 4: permute_elements<4>(x.raw(), y.raw(), used, dims, stride); break;
+    case 8: permute_elements<8>(x.raw(), y.raw(), used, dims, stride); break;
+    default: throw InternalError("permute: elements of {} bytes", size_of(x.dtype()));
   }
   return y;
 }

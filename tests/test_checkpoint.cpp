@@ -61,6 +61,11 @@ TEST_CASE("checkpoint: everything comes back to the bit") {
   CHECK(back.ema.at("conv.weight").values<float>()[0] == 0.75f);
   CHECK(back.inference_weights().at("conv.weight").values<float>()[0] == 0.75f);
   CHECK(back.inference_weights().at("conv.bias").values<float>()[0] == 0.25f);
+  const Checkpoint light = read_checkpoint(folder / "a.safetensors", CheckpointUse::predict);
+  CHECK(light.optimizer.empty());
+  CHECK(light.config == c.config);
+  CHECK(light.inference_weights().at("conv.weight").values<float>()[0] == 0.75f);
+  CHECK(light.inference_weights().at("conv.bias").values<float>()[0] == 0.25f);
   const SafetensorsFile file(folder / "a.safetensors");
   for (const char* key : {"format", "model", "config", "step", "epoch", "seed", "best", "code_version"})
     CHECK(file.metadata().contains(key));
@@ -102,6 +107,7 @@ TEST_CASE("checkpoint: cut short anywhere or with a changed bit it is refused (R
     std::ofstream(bad, std::ios::binary | std::ios::trunc) << changed;
     CAPTURE(at);
     CHECK_THROWS_AS(read_checkpoint(bad), DataError);
+    CHECK_THROWS_AS(read_checkpoint(bad, CheckpointUse::predict), DataError);  // wherever it is
   }
   CHECK_THROWS_AS(read_checkpoint(folder / "absent.safetensors"), IoError);
   write_safetensors(folder / "other.safetensors", {{"a", Tensor::zeros({2})}}, {}, {.checksums = true});

@@ -112,7 +112,7 @@ void write_checkpoint(const fs::path& file, const Checkpoint& c) {
   write_safetensors(file, tensors_of(c), metadata, {.checksums = true});
 }
 
-Checkpoint checkpoint_of(const SafetensorsFile& file, const fs::path& path) {
+Checkpoint checkpoint_of(const SafetensorsFile& file, const fs::path& path, CheckpointUse use) {
   const Metadata& metadata = file.metadata();
   Checkpoint c;
   c.model = text_of(metadata, "model");
@@ -124,6 +124,7 @@ Checkpoint checkpoint_of(const SafetensorsFile& file, const fs::path& path) {
   for (const auto& [name, value] : metadata)
     if (name.starts_with(state_prefix)) c.state.set(name.substr(state_prefix.size()), value);
   for (const SafetensorsEntry& entry : file.entries()) {
+    if (use == CheckpointUse::predict && entry.name.starts_with(optimizer_prefix)) continue;
     Tensor t = file.load(entry.name);
     if (entry.name.starts_with(optimizer_prefix)) {
       c.optimizer.emplace(entry.name, std::move(t));
@@ -136,14 +137,14 @@ Checkpoint checkpoint_of(const SafetensorsFile& file, const fs::path& path) {
   return c;
 }
 
-Checkpoint read_checkpoint(const fs::path& path) {
+Checkpoint read_checkpoint(const fs::path& path, CheckpointUse use) {
   const SafetensorsFile file(path);
   const std::string format = text_of(file.metadata(), "format");
   if (format != checkpoint_format)
     throw DataError("{}: no checkpoint of Glia: metadata \"format\" is \"{}\", want \"{}\"", path.string(), format,
                     checkpoint_format);
   if (!file.verify()) throw DataError("{}: the checksums are missing", path.string());
-  return checkpoint_of(file, path);
+  return checkpoint_of(file, path, use);
 }
 
 CheckpointFolder::CheckpointFolder(fs::path folder, int64_t keep) : folder_(std::move(folder)), keep_(keep) {}

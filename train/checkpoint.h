@@ -54,11 +54,14 @@ struct Checkpoint {
 // Throws IoError (the file is then as before), and DivergedError for weights that are not finite.
 void write_checkpoint(const std::filesystem::path& file, const Checkpoint& checkpoint);
 
-// Throws IoError; DataError for a file that is no checkpoint, is cut short, or does not match its checksums.
-Checkpoint read_checkpoint(const std::filesystem::path& file);
+// What a checkpoint is read for: to predict, the optimizer's state, two thirds of a training's file, is left in the file.
+enum class CheckpointUse { all, predict };
+
+// Throws IoError; DataError for a file that is no checkpoint, is cut short, or does not match its checksums (of all that is in it).
+Checkpoint read_checkpoint(const std::filesystem::path& file, CheckpointUse use = CheckpointUse::all);
 
 // The content of a file that is one, its checksums unchecked; `path` stands in messages.
-Checkpoint checkpoint_of(const SafetensorsFile& file, const std::filesystem::path& path);
+Checkpoint checkpoint_of(const SafetensorsFile& file, const std::filesystem::path& path, CheckpointUse use = CheckpointUse::all);
 
 // RUN/checkpoints: step-NNNNNN.safetensors, and last.safetensors and best.safetensors, which are hard links to such files (copies
 // where the file system has no links). Protocol of save(): temporary file, sync, rename to step-NNNNNN, sync the folder; then
