@@ -11,7 +11,9 @@
 #include "apps/cli.h"
 #include "apps/segmentation.h"
 #include "autograd/tape.h"
+#include "bench/conv_shapes.h"
 #include "bench/device_table.h"
+#include "bench/explain_choice.h"
 #include "bench/peak.h"
 #include "bench/run.h"
 #include "data/atomic_file.h"
@@ -33,7 +35,7 @@ struct Options {
   std::vector<std::string> settings;
   int64_t batch = 5, instances = 1, detections = 0;
   double seconds = 10;
-  bool explain = false;
+  bool explain = false, explain_choice = false;
 };
 
 // Multiply-adds of convolutions and matrix products, times 2: forward, and the gradients that are wanted.
@@ -130,7 +132,17 @@ void explain_steps(Module& module, Device device, Step launch) {
   fmt::print("{}", profile_text(profile.rows(), device.kind == DeviceKind::cpu ? bench::peak().gflops : 0));
 }
 
-// No times where the options want the layers instead.
+// Which algorithm each convolution of a step runs with, and the time of the others.
+template <class Step>
+void explain_choices(Step step) {
+  std::vector<cpu::ConvChoice> choices;
+  cpu::record_conv_choices(&choices);
+  step();
+  cpu::record_conv_choices(nullptr);
+  bench::print_explained_choices(choices, 3);
+}
+
+// No times where the options want the layers or the choices instead.
 template <class Step>
 Timing time_steps(const Options& options, Module& module, Device device, Step launch) {
   using Clock = std::chrono::steady_clock;
@@ -147,6 +159,10 @@ Timing time_steps(const Options& options, Module& module, Device device, Step la
   }
   if (options.explain) {
     explain_steps(module, device, launch);
+    return timing;
+  }
+  if (options.explain_choice) {
+    explain_choices(step);
     return timing;
   }
   reset_peak_memory(device);  // of what was measured on the way to the fastest kernels
@@ -237,8 +253,11 @@ int run_step(const Options& options) {
   set_recomputing(config.run.recompute);
   set_pack_weights(config.run.pack_weights);
   set_tuning(!config.run.deterministic);
+  if (options.explain_choice && device.kind != DeviceKind::cpu)
+    throw UsageError("--explain-choice: of the CPU's convolutions; on {} the fastest way is measured at first use",
+                     to_string(device));
   const Timing t = time_recipe(options, config, device, height, width);
-  if (options.explain) return 0;
+  if (options.explain || options.explain_choice) return 0;
   const double median = t.seconds[t.seconds.size() / 2];
   const bool on_host = device.kind == DeviceKind::cpu;
   const double peak_mb = on_host ? peak_rss_mb() : double(memory_stats(device).peak_bytes) / (1 << 20);
@@ -272,6 +291,7 @@ int run(const Options& options) {
   if (on_device && !options.json.empty()) throw UsageError("--json: the tables of a device are text; leave it out");
   if (on_device) return bench::print_device_tables(options.common.apply_to_device(), options.what);
   options.common.apply();
+  if (options.explain_choice) return bench::print_conv_choices(options.what, 5);
   std::vector<std::string> arguments;
   if (!options.what.empty()) arguments.push_back("--benchmark_filter=" + options.what);
   if (!options.json.empty()) {
@@ -302,6 +322,9 @@ Command bench_command() {
             a.option("--detections", &options->detections, "step: detections kept per image, for models that have such a limit");
             a.option("--seconds", &options->seconds, "step, load: for how long; one at least (of step after one to warm up)");
             a.flag("--explain", &options->explain, "step: print what each layer costs instead");
+            a.flag("--explain-choice", &options->explain_choice,
+                   "step: print which algorithm each convolution runs with, and what the others take; without step: the same of "
+                   "well-known 3x3 convolutions whose names contain WHAT");
             a.repeated("--set", &options->settings, "step: KEY=VALUE");
             a.option("--json", &options->json, "also write the figures to this file");
             options->common.declare(a);

@@ -4,6 +4,7 @@
 //   residual[n,p,q,k])
 // Start reading at Conv2d; the bodies in reference/conv.cpp say the same in loops.
 #include <span>
+#include <vector>
 
 #include "kernels/op.h"
 #include "kernels/packed_filter.h"
@@ -77,6 +78,7 @@ struct ConvGeometry {
   int64_t c_group() const { return c / groups; }
   int64_t k_group() const { return k / groups; }
   double flops() const;  // 2 n p q k r s c / groups: of forward, and of each of the two gradients
+  bool operator==(const ConvGeometry&) const = default;
 };
 ConvGeometry geometry(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor& y);
 ConvGeometry geometry(const ConvTranspose2d& op, const Tensor& x, const Tensor& w, const Tensor& y);
@@ -125,6 +127,14 @@ std::span<const ConvAlgorithm> conv_algorithms();  // the last one always is bot
 
 // Uses this algorithm wherever it is applicable, for tests and benchmarks; nullptr: back to the choice above.
 void force_conv_algorithm(const ConvAlgorithm* algorithm);
+
+struct ConvChoice {
+  ConvGeometry geometry;
+  ConvPass pass;
+  const ConvAlgorithm* algorithm;
+};
+// From now on every choice that is made, each once, is added to `to`, for reports; nullptr: no longer. For one computing thread.
+void record_conv_choices(std::vector<ConvChoice>* to);
 
 }  // namespace cpu
 

@@ -70,6 +70,32 @@ TEST_CASE("every algorithm of the convolutions gives the reference's values and 
   CHECK(cpu::conv_algorithms().back().applicable({}, ConvPass::forward));
 }
 
+TEST_CASE("the choices among algorithms are recorded, each once") {
+  const Tensor none;
+  Tensor x = Tensor::zeros({1, 64, 64, 64}), w = Tensor::zeros({64, 3, 3, 64}), w2 = Tensor::zeros({5, 1, 1, 64});
+  for (Tensor* t : {&x, &w, &w2}) require_grad(*t);
+  set_kernel_choice(KernelChoice::hand);
+  std::vector<cpu::ConvChoice> choices;
+  cpu::record_conv_choices(&choices);
+  for (int i = 0; i < 2; ++i) {
+    const Tensor y = apply(Conv2d{.pad = {1, 1, 1, 1}}, x, w, none, none, none);
+    const Tensor z = apply(Conv2d{}, y, w2, none, none, none);
+    backward(z, Tensor::full(z.shape(), 1.0));
+  }
+  cpu::record_conv_choices(nullptr);
+  apply(Conv2d{.stride = {2, 2}}, x, w2, none, none, none);
+  set_kernel_choice(KernelChoice::automatic);
+  REQUIRE(choices.size() == 6);
+  int winograd = 0;
+  for (const cpu::ConvChoice& c : choices) {
+    CHECK(c.geometry.flops() == 2.0 * 64 * 64 * 64 * (c.geometry.k == 64 ? 64 * 9 : 5));
+    const bool is_winograd = std::string(c.algorithm->name) == "winograd";
+    CHECK(is_winograd == (c.geometry.r == 3));
+    winograd += is_winograd;
+  }
+  CHECK(winograd == 3);
+}
+
 TEST_CASE("convolutions say what does not fit") {
   const Tensor x = Tensor::zeros({1, 5, 5, 4}), w = Tensor::zeros({6, 3, 3, 4}), none;
   CHECK_THROWS_WITH_AS(apply(Conv2d{}, x, Tensor::zeros({6, 3, 3, 5}), none, none, none),

@@ -168,13 +168,19 @@ constexpr ConvAlgorithm algorithms[] = {
 };
 
 std::atomic<const ConvAlgorithm*> forced{nullptr};
+std::atomic<std::vector<ConvChoice>*> record{nullptr};
 
 }  // namespace
 
 const ConvAlgorithm& chosen_algorithm(const ConvGeometry& g, ConvPass pass) {
   if (const ConvAlgorithm* wanted = forced.load(); wanted && wanted->applicable(g, pass)) return *wanted;
-  return *std::find_if(std::begin(algorithms), std::end(algorithms),
-                       [&](const ConvAlgorithm& a) { return a.applicable(g, pass) && a.pays(g, pass); });
+  const ConvAlgorithm& chosen = *std::find_if(std::begin(algorithms), std::end(algorithms),
+                                              [&](const ConvAlgorithm& a) { return a.applicable(g, pass) && a.pays(g, pass); });
+  if (std::vector<ConvChoice>* to = record.load()) {
+    const auto same = [&](const ConvChoice& c) { return c.geometry == g && c.pass == pass; };
+    if (std::none_of(to->begin(), to->end(), same)) to->push_back({g, pass, &chosen});
+  }
+  return chosen;
 }
 
 Tensor packed_filter(const ConvAlgorithm& algorithm, const ConvGeometry& g, const Tensor& w, PackedFilter* kept) {
@@ -218,6 +224,7 @@ Tensor output_gradient(Activation activation, const Tensor& y, const Tensor& sca
 
 std::span<const ConvAlgorithm> conv_algorithms() { return algorithms; }
 void force_conv_algorithm(const ConvAlgorithm* algorithm) { forced.store(algorithm); }
+void record_conv_choices(std::vector<ConvChoice>* to) { record.store(to); }
 
 void conv2d(const Conv2d& op, const Tensor& x, const Tensor& w, const Tensor& bias, const Tensor& scale, const Tensor& residual,
             Tensor& y) {

@@ -42,6 +42,7 @@ expect 2 "run.precision" "$GLIA" train unet --data cells --out run --set run.pre
 # devices: 7, before any data is read
 expect 7 "device cuda:99: " "$GLIA" train unet --data cells --out run --device cuda:99
 expect 7 "device cuda:99: " "$GLIA" predict run/checkpoints/best.safetensors --images cells --out p --device cuda:99
+expect 2 "--explain-choice" "$GLIA" bench step unet --size 64x64 --batch 1 --device emulated --explain-choice
 expect 7 "device cuda:99: " "$GLIA" bench step unet --size 64x64 --batch 1 --device cuda:99
 expect 7 "emulated has none" "$GLIA" train unet --data cells --out run --device emulated --kernels reference
 expect 7 "own kernels only" "$GLIA" predict run/checkpoints/best.safetensors --images cells --out p --device emulated --kernels vendor

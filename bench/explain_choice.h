@@ -1,0 +1,13 @@
+#pragma once
+// What `glia bench step RECIPE --explain-choice` prints.
+#include <span>
+
+#include "kernels/conv.h"
+
+namespace glia::bench {
+
+// Times the algorithms that could do each of these passes, as medians of interleaved rounds, filters not kept, without epilogue, and
+// prints a line a pass: the chosen one, the others, and * where one of them was faster.
+void print_explained_choices(std::span<const cpu::ConvChoice> choices, int rounds);
+
+}  // namespace glia::bench
