@@ -1,8 +1,6 @@
 // A small thread pool: workers wait on a generation counter, chunks are handed out by an atomic counter.
 #include "tensor/parallel.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
@@ -11,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "tensor/cores.h"
 #include "tensor/error.h"
 
 namespace glia {
@@ -18,13 +17,6 @@ namespace {
 
 thread_local int this_thread_index = 0;
 thread_local bool inside_loop = false;
-
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
 
 struct Loop {
   int64_t count;

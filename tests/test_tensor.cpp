@@ -3,17 +3,21 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
 #include <thread>
 
+#include "tensor/cores.h"
 #include "tensor/nearest.h"
 #include "tensor/parallel.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
+#include "tests/paths.h"
 
 using namespace glia;
+using tests::TemporaryFolder;
 
 TEST_SUITE_BEGIN("tensor");
 
@@ -70,6 +74,53 @@ TEST_CASE("tensor: handles, slices, casts and permutations") {
   CHECK(Tensor::full({3}, 1.5, DType::bfloat16).cast(DType::float64).data<double>()[2] == 1.5);
   CHECK(Tensor({0, 3}).data<float>() == nullptr);
   CHECK_THROWS_AS(Tensor({1}, DType::float32, {DeviceKind::cuda, 0}), DeviceError);
+}
+
+TEST_CASE("cores: two hyperthreads are one, and a CPU without description is one") {
+  const TemporaryFolder folder;
+  const auto describe = [&](int cpu, const char* siblings) {
+    const auto topology = folder.path() / fmt::format("cpu{}", cpu) / "topology";
+    std::filesystem::create_directories(topology);
+    std::ofstream(topology / "thread_siblings_list") << siblings << '\n';
+  };
+  for (const int cpu : {0, 4}) describe(cpu, "0,4");
+  for (const int cpu : {1, 5}) describe(cpu, "1,5");
+  describe(2, "2");
+  const auto cores = [&](std::vector<int> cpus) { return physical_cores(cpus, folder.path()); };
+  CHECK(cores({0, 1, 2, 4, 5}) == 3);
+  CHECK(cores({0, 1}) == 2);
+  CHECK(cores({0, 4}) == 1);
+  CHECK(cores({4}) == 1);
+  CHECK(cores({0, 8, 9}) == 3);
+  CHECK(cores({}) == 0);
+  CHECK(available_cores() >= 1);
+  CHECK(available_cores() <= std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+}
+
+TEST_CASE("permuted copies every element to its place: any rank, width of elements, and more than one thread's share") {
+  const auto check = [](const Shape& shape, const std::vector<int>& axes, DType dtype) {
+    Tensor x(shape);
+    for (int64_t i = 0; i < x.size(); ++i) x.data<float>()[i] = static_cast<float>(i % 251);
+    const Tensor y = permuted(x.cast(dtype), axes).cast(DType::float32);
+    std::vector<int64_t> at(axes.size());  // of x
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < x.size(); ++i) {
+      int64_t rest = i, to = 0;
+      for (size_t a = axes.size(); a-- > 0;) at[a] = rest % shape[int(a)], rest /= shape[int(a)];
+      for (size_t a = 0; a < axes.size(); ++a) to = to * y.dim(int(a)) + at[size_t(axes[a])];
+      wrong += y.data<float>()[to] != x.data<float>()[i];
+    }
+    INFO(shape, " of ", name_of(dtype));
+    CHECK(wrong == 0);
+  };
+  for (const DType dtype : {DType::uint8, DType::bfloat16, DType::float32, DType::float64}) {
+    check({}, {}, dtype);
+    check({7}, {0}, dtype);
+    check({5, 3}, {1, 0}, dtype);
+    check({40, 70, 3, 31}, {0, 2, 3, 1}, dtype);
+    check({2, 3, 1, 2, 3, 2}, {5, 0, 4, 2, 1, 3}, dtype);
+  }
+  CHECK(permuted(Tensor({3, 0, 2}), {2, 0, 1}).shape() == Shape{2, 3, 0});
 }
 
 TEST_CASE("memory: counters, reuse, the limit and what its error lists") {
