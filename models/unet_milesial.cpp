@@ -25,11 +25,10 @@ struct DoubleConv : Module {
     add(path + "double_conv.4", norm2);
   }
 
-  Tensor operator()(const Tensor& x) { return rest(conv1(x)); }
-  Tensor of_concat(const Tensor& a, const Tensor& b) { return rest(conv1.of_concat(a, b)); }
-
- private:
-  Tensor rest(const Tensor& x) { return norm2(conv2(norm1(x, Activation::relu)), Activation::relu); }
+  Tensor operator()(const Tensor& x) { return conv2(conv1(x, norm1, Activation::relu), norm2, Activation::relu); }
+  Tensor of_concat(const Tensor& a, const Tensor& b) {
+    return conv2(conv1.of_concat(a, b, norm1, Activation::relu), norm2, Activation::relu);
+  }
 };
 
 struct Up : Module {

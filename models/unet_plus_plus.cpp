@@ -24,7 +24,7 @@ class Block : public Module {
   }
 
   Tensor operator()(const Tensor& x) {
-    if (norm1_) return (*norm2_)(second_((*norm1_)(first_(x), Activation::relu)), Activation::relu);
+    if (norm1_) return second_(first_(x, *norm1_, Activation::relu), *norm2_, Activation::relu);
     if (!dropout1_) return second_(first_(x));
     return (*dropout2_)(second_((*dropout1_)(first_(x))));
   }

@@ -42,6 +42,12 @@ std::array<Tensor, 2> fold(const Tensor& weight, const Tensor& bias, const Tenso
   return {scale, bias - mean * scale};
 }
 
+// Scale and shift of a convolution's sums by its bias and the batch norm behind it.
+std::array<Tensor, 2> behind(const Tensor& bias, const BatchNorm2d& norm) {
+  const auto [scale, shift] = norm.folded();
+  return {scale, bias ? bias.detach() * scale + shift : shift};
+}
+
 }  // namespace
 
 Conv2d::Conv2d(const ConvOptions& o) : op_(conv_op(o)) {
@@ -56,6 +62,25 @@ Tensor Conv2d::operator()(const Tensor& x, const Tensor& residual) const {
 
 Tensor Conv2d::of_concat(const Tensor& a, const Tensor& b) const {
   return apply(ConcatConv2d{with_packed(op_, packed_, training())}, a, b, weight_, bias_);
+}
+
+Tensor Conv2d::operator()(const Tensor& x, BatchNorm2d& norm, Activation activation) const {
+  if (!norm.constant()) return norm((*this)(x), activation);
+  const auto [scale, shift] = behind(bias_, norm);
+  glia::Conv2d op = with_packed(op_, packed_, training());
+  op.activation = activation;
+  return apply(op, x, weight_, shift, scale, Tensor());
+}
+
+Tensor Conv2d::of_concat(const Tensor& a, const Tensor& b, BatchNorm2d& norm, Activation activation) const {
+  glia::ConcatConv2d op{with_packed(op_, packed_, training())};
+  if (!op.conv.packed) scaled_.clear();
+  if (!norm.constant()) return norm(of_concat(a, b), activation);
+  const auto [scale, shift] = behind(bias_, norm);
+  op.conv.activation = activation;
+  // The op has no scale, so the filter takes it.
+  const auto scaled = [&, &factor = scale] { return weight_.detach() * factor.reshape({factor.size(), 1, 1, 1}); };
+  return apply(op, a, b, op.conv.packed ? scaled_.get(weight_, "scaled", scaled) : scaled(), shift);
 }
 
 UpsampleConv2d::UpsampleConv2d(const ConvOptions& o) : op_(conv_op(o)) {
@@ -106,6 +131,8 @@ Tensor BatchNorm2d::operator()(const Tensor& x, Activation activation) {
   return y;
 }
 
+bool BatchNorm2d::constant() const { return !training() && !grad_enabled(); }
+
 std::array<Tensor, 2> BatchNorm2d::folded() const { return fold(weight_, bias_, running_mean_, running_var_, options_.eps); }
 
 FrozenBatchNorm2d::FrozenBatchNorm2d(int64_t channels, double eps) : eps_(eps) {
@@ -148,7 +175,7 @@ ConvNorm2d::ConvNorm2d(const ConvOptions& o, NormKind norm, double eps) : op_(co
 
 Tensor ConvNorm2d::operator()(const Tensor& x, const Tensor& residual) {
   // The running statistics of a batch norm are constants too, once nobody trains it.
-  const bool constant = frozen_ || (batch_ && !training() && !grad_enabled());
+  const bool constant = frozen_ || (batch_ && batch_->constant());
   if (constant || !(batch_ || group_)) {
     const auto [scale, shift] = frozen_ ? frozen_->folded() : batch_ ? batch_->folded() : std::array<Tensor, 2>{Tensor(), bias_};
     return apply(with_packed(op_, packed_, training()), x, weight_, shift, scale, residual);

@@ -33,17 +33,22 @@ struct ConvOptions {
 // Keras' "same" for stride 1: an even kernel pads one more at the bottom and at the right.
 constexpr std::array<int64_t, 4> same_pad(int64_t kernel) { return {(kernel - 1) / 2, (kernel - 1) / 2, kernel / 2, kernel / 2}; }
 
+class BatchNorm2d;
+
 // Parameters weight (out, kernel, kernel, in / groups), bias (out).
 class Conv2d : public Module {
  public:
   explicit Conv2d(const ConvOptions& options);
   Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;  // (N, H, W, in) -> (N, P, Q, out)
   Tensor of_concat(const Tensor& a, const Tensor& b) const;               // of concat({a, b}, 3), which is not made
+  // activation(norm(the same)). Where the norm's numbers are constants, in evaluation without gradients, they are part of the convolution.
+  Tensor operator()(const Tensor& x, BatchNorm2d& norm, Activation activation) const;
+  Tensor of_concat(const Tensor& a, const Tensor& b, BatchNorm2d& norm, Activation activation) const;
 
  private:
   glia::Conv2d op_;
   Tensor weight_, bias_;
-  mutable PackedFilter packed_;
+  mutable PackedFilter packed_, scaled_;  // scaled_: the filter times a norm's scale
 };
 
 // Nearest x2, then a 2x2 convolution that pads at the bottom and the right: the way up in Keras' UNets. Parameters as Conv2d's.
@@ -94,6 +99,7 @@ class BatchNorm2d : public Module {
   explicit BatchNorm2d(int64_t channels, BatchNormOptions options = {});
   Tensor operator()(const Tensor& x, Activation activation = Activation::none);
   std::array<Tensor, 2> folded() const;  // scale and shift of evaluation, without gradient
+  bool constant() const;                 // it is a scale and a shift now
   bool is_norm() const override { return true; }
 
  private:

@@ -1,10 +1,15 @@
 // Modules, initialisers, layers: what the parity fixtures don't say.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <set>
 
+#include "autograd/operators.h"
+#include "autograd/tape.h"
+#include "kernels/packed_filter.h"
 #include "nn/layers.h"
 #include "tests/same_bits.h"
 #include "tests/small_net.h"
@@ -115,6 +120,100 @@ TEST_CASE("initialisers have the spread that Keras and PyTorch give them, and de
   CHECK_FALSE(same(draw(Initializer::he_normal), draw(Initializer::he_normal, 1, "v")));
   CHECK(parse_initializer("he_normal") == Initializer::he_normal);
   CHECK_THROWS_AS(parse_initializer("he_norml"), UsageError);
+}
+
+TEST_CASE("without initial values nothing is drawn, and what is loaded is all there is") {
+  const nn::ConvOptions options{.in = 37, .out = 11, .kernel = 3};
+  nn::Conv2d drawn(options);
+  std::unique_ptr<nn::Conv2d> empty;
+  {
+    const WithoutInitialValues scope;
+    empty = std::make_unique<nn::Conv2d>(options);
+  }
+  const StateDict state = drawn.state_dict();
+  CHECK_FALSE(same_bits(empty->state_dict().at("weight"), state.at("weight")));
+  CHECK(wants_grad(*empty->parameters()[0].tensor));
+  empty->load_state_dict(state, "drawn");
+  CHECK(same_bits(empty->state_dict().at("weight"), state.at("weight")));
+  nn::Conv2d later(options);
+  CHECK(same_bits(later.state_dict().at("weight"), state.at("weight")));
+}
+
+namespace {
+
+struct ForwardOps : OpObserver {
+  std::vector<std::string> names;
+  void after_forward(const char* op, std::span<const Tensor>, const Tensor&) override { names.push_back(op); }
+  void after_backward(const Node&, std::span<const Tensor>) override {}
+  bool saw(const std::string& name) const { return std::find(names.begin(), names.end(), name) != names.end(); }
+};
+
+struct ConvAndNorm : Module {
+  nn::Conv2d conv;
+  nn::BatchNorm2d norm{32};
+  bool joined;  // of two images side by side
+
+  ConvAndNorm(bool joined_, bool bias) : conv({.in = 64, .out = 32, .pad = nn::same_pad(3), .bias = bias}), joined(joined_) {
+    add("conv", conv);
+    add("norm", norm);
+    initialize(4);
+    uint64_t stream = 0;
+    for (const NamedTensor& t : parameters())
+      if (t.tensor->rank() == 1) t.tensor->copy_from(noise(t.tensor->shape(), ++stream));
+  }
+  Tensor operator()(const Tensor& a, const Tensor& b, bool apart) {
+    if (joined) return apart ? norm(conv.of_concat(a, b), Activation::relu) : conv.of_concat(a, b, norm, Activation::relu);
+    const Tensor x = concat({a, b}, 3);
+    return apart ? norm(conv(x), Activation::relu) : conv(x, norm, Activation::relu);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a batch norm of evaluation is part of the convolution, and follows the norm's numbers") {
+  const Tensor a = noise({2, 24, 20, 32}, 7), b = noise({2, 24, 20, 32}, 8);
+  for (const bool joined : {false, true})
+    for (const bool bias : {false, true}) {
+      INFO(joined, " ", bias);
+      ConvAndNorm net(joined, bias);
+      const auto check = [&] {
+        const NoGrad no_grad;
+        const Tensor want = net(a, b, true);
+        const ForwardOps ops;
+        const Tensor got = net(a, b, false);
+        CHECK_FALSE(ops.saw("batch_norm"));
+        REQUIRE(got.shape() == want.shape());
+        double worst = 0, largest = 0;
+        for (int64_t i = 0; i < want.size(); ++i) {
+          worst = std::max(worst, std::abs(double(got.data<float>()[i]) - want.data<float>()[i]));
+          largest = std::max(largest, std::abs(double(want.data<float>()[i])));
+        }
+        CHECK(largest > 0.1);
+        CHECK(worst < 1e-4 * largest);
+      };
+      {  // training: by the batch's statistics, which move the running ones
+        const ForwardOps ops;
+        CHECK(wants_grad(net(a, b, false)));
+        CHECK(ops.saw("batch_norm"));
+      }
+      net.eval();
+      check();
+      check();
+      net.train();
+      net(a, noise(b.shape(), 9), false);
+      net.eval();
+      check();
+      StateDict state = net.state_dict();
+      state.at("norm.weight").fill(2.5);
+      net.load_state_dict(state, "state");
+      check();
+      set_pack_weights(false);
+      check();
+      set_pack_weights(true);
+      const ForwardOps ops;  // with gradients it stays apart
+      CHECK(wants_grad(net(a, b, false)));
+      CHECK(ops.saw("batch_norm"));
+    }
 }
 
 TEST_CASE("a transposed convolution takes its output channels for fan_in, as PyTorch does") {
