@@ -63,4 +63,19 @@ TEST_CASE("step profile: operations, calls, bytes and memory of each layer") {
   CHECK(text.find("by kind:") != std::string::npos);
 }
 
+TEST_CASE("step profile: ops without parameters that take no time share a line") {
+  const auto row = [](const char* layer, const char* op, double forward, size_t live_bytes = 0) {
+    StepProfile::Row r;
+    r.layer = layer, r.op = op, r.forward = forward, r.live_bytes = live_bytes;
+    return r;
+  };
+  const std::vector<StepProfile::Row> rows{row("first", "conv2d", 0.9), row("small", "conv2d", 1e-5), row("", "topk", 1e-5),
+                                           row("", "gather", 2e-5, 5 << 20), row("", "relu", 0.1)};
+  const std::string text = profile_text(rows, 100);
+  CHECK(text.find("small") != std::string::npos);
+  CHECK(text.find("relu") < text.find("2 more kinds and shapes of ops, each below 0.05 % of the time: 0.03 ms"));
+  CHECK(text.find("topk") > text.find("by kind:"));
+  CHECK(text.find("most live memory: 5.2 MB, in gather") != std::string::npos);
+}
+
 TEST_SUITE_END();

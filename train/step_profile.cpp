@@ -127,17 +127,29 @@ std::string profile_text(const std::vector<StepProfile::Row>& rows, double peak_
   };
   std::string text = fmt::format("{:<44} {:<20} {:>5} {:>20} {:>9} {:>8} {:>9} {:>9} {:>6} {:>6} {:>8}\n", "layer", "op", "calls",
                                  "output", "GFLOP", "MB", "fwd ms", "bwd ms", "time %", "peak %", "live MB");
+  // A detector has dozens of ops on boxes that take no time: one line for them.
+  int64_t small = 0;
+  double small_seconds = 0;
   for (const auto& r : rows) {
     const double seconds = r.forward + r.backward;
+    if (r.layer.empty() && seconds < 0.0005 * total) {
+      ++small, small_seconds += seconds;
+      continue;
+    }
     text += fmt::format("{:<44} {:<20} {:>5} {:>20} {:>9.3f} {:>8.1f} {:>9.2f} {:>9.2f} {:>6.1f} {:>6} {:>8.0f}\n", r.layer, r.op,
                         r.calls, fmt::format("{}", r.shape), r.gflop, r.megabytes, 1e3 * r.forward, 1e3 * r.backward,
                         100 * seconds / total, of_peak(r.gflop, seconds), double(r.live_bytes) / 1e6);
   }
+  if (small > 0)
+    text +=
+        fmt::format("{} more kinds and shapes of ops, each below 0.05 % of the time: {:.2f} ms\n", small, 1e3 * small_seconds);
   std::vector<std::pair<double, std::string>> kinds;
   for (const auto& [op, seconds] : by_op) kinds.emplace_back(seconds, op);
   std::sort(kinds.rbegin(), kinds.rend());
-  text += fmt::format("\na step: {:.1f} ms, {:.1f} GFLOP, {} % of the peak of {:.0f} GFLOP/s\nby kind:", 1e3 * total, gflop,
-                      of_peak(gflop, total), peak_gflops);
+  text += fmt::format(
+      "\na step: {:.1f} ms, {:.1f} GFLOP, {} % of the peak of {:.0f} GFLOP/s (operations as direct sums have "
+      "them: Winograd's algorithm has fewer)\nby kind:",
+      1e3 * total, gflop, of_peak(gflop, total), peak_gflops);
   for (size_t i = 0; i < std::min<size_t>(kinds.size(), 8); ++i)
     text += fmt::format("{} {} {:.1f} %", i ? "," : "", kinds[i].second, 100 * kinds[i].first / total);
   text += fmt::format("\nmost live memory: {:.1f} MB, in {}{}{}\n", double(highest->live_bytes) / 1e6, highest->op,

@@ -60,7 +60,8 @@ class StepProfile : public OpObserver {
   std::chrono::steady_clock::time_point last_;
 };
 
-// A table of the rows, the costliest kinds of ops and where memory is at its highest. `peak_gflops`: of all threads; 0: unknown.
+// A table of the rows, those that take next to no time in one line, the costliest kinds of ops and where memory is at its highest.
+// `peak_gflops`: of all threads; 0: unknown.
 std::string profile_text(const std::vector<StepProfile::Row>& rows, double peak_gflops);
 
 }  // namespace glia
