@@ -82,7 +82,7 @@ TEST_CASE("the bits do not depend on the number of threads") {
     const auto in = cast_all(make_inputs(c), DType::float32);
     set_num_threads(1);
     const Run want = run_case(c, in, KernelChoice::hand);
-    for (const int n : {2, 5}) {
+    for (const int n : {2, 5, 8}) {
       set_num_threads(n);
       const Run got = run_case(c, in, KernelChoice::hand);
       INFO("with ", n, " threads");

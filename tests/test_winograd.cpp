@@ -117,14 +117,80 @@ TEST_CASE("Winograd's convolutions are as accurate as stated") {
   }
 }
 
-TEST_CASE("Winograd's convolutions give the same bits with 1, 2 and 5 threads") {
+// Element (n, i, j) of a map of numbers, zero outside the image.
+double at(const Tensor& t, int64_t i, int64_t j, int64_t channel) {
+  if (i < 0 || j < 0 || i >= t.dim(1) || j >= t.dim(2)) return 0;
+  return double(t.data<float>()[(i * t.dim(2) + j) * t.dim(3) + channel]);
+}
+
+// Errors at `count` elements drawn at random, as sums in double give them.
+template <class Want>
+Error sampled_error(const Tensor& got, int64_t count, const Want& want) {
+  Tensor g({count}), w({count}, DType::float64);
+  const Philox random(9, 1);
+  for (int64_t n = 0; n < count; ++n) {
+    const auto element = static_cast<int64_t>(random.below(uint64_t(n), uint64_t(got.size())));
+    const int64_t c = element % got.dim(3), j = element / got.dim(3) % got.dim(2), i = element / got.dim(3) / got.dim(2);
+    g.data<float>()[n] = got.data<float>()[element];
+    w.data<double>()[n] = want(i, j, c);
+  }
+  return error_of(g, w);
+}
+
+// Two layers of the networks, on numbers as they come: normally distributed, and cut at zero by a ReLU.
+TEST_CASE("Winograd's errors on layers of the networks are within what the prototype had") {
+  const ForcedWinograd forced;
+  for (const bool relu : {false, true})
+    for (const auto& [h, w, c] : {std::array<int64_t, 3>{128, 128, 64}, {50, 68, 256}}) {
+      const auto noise = [&](const Shape& shape, uint64_t stream) {
+        Tensor t(shape);
+        const Philox random(6, stream);
+        for (int64_t i = 0; i < t.size(); ++i) t.data<float>()[i] = static_cast<float>(random.normal(uint64_t(i)));
+        return t;
+      };
+      Problem p({"layer", 1, h, w, c, c, 1, 1, 1, 1, false});
+      p.x = noise(p.x.shape(), 1), p.w = noise(p.w.shape(), 2), p.dy = noise(p.dy.shape(), 3);
+      if (relu)
+        for (int64_t i = 0; i < p.x.size(); ++i) p.x.data<float>()[i] = std::max(0.0f, p.x.data<float>()[i]);
+      const Passes got = p.run(DType::float32, KernelChoice::hand);
+      const auto filter = [&](int64_t k, int64_t r, int64_t s, int64_t i) {
+        return double(p.w.data<float>()[((k * 3 + r) * 3 + s) * c + i]);
+      };
+      const auto sum = [&](const auto& term) {
+        double total = 0;
+        for (int64_t r = 0; r < 3; ++r)
+          for (int64_t s = 0; s < 3; ++s)
+            for (int64_t i = 0; i < c; ++i) total += term(r, s, i);
+        return total;
+      };
+      const Error y = sampled_error(got.y, 20000, [&](int64_t i, int64_t j, int64_t k) {
+        return sum([&](int64_t r, int64_t s, int64_t n) { return at(p.x, i + r - 1, j + s - 1, n) * filter(k, r, s, n); });
+      });
+      const Error dx = sampled_error(got.dx, 20000, [&](int64_t i, int64_t j, int64_t n) {
+        return sum([&](int64_t r, int64_t s, int64_t k) { return at(p.dy, i - r + 1, j - s + 1, k) * filter(k, r, s, n); });
+      });
+      const Error dw = sampled_error(got.dw.reshape({1, c * 3, 3, c}), 2000, [&](int64_t kr, int64_t s, int64_t n) {
+        double total = 0;
+        for (int64_t i = 0; i < h; ++i)
+          for (int64_t j = 0; j < w; ++j) total += at(p.dy, i, j, kr / 3) * at(p.x, i + kr % 3 - 1, j + s - 1, n);
+        return total;
+      });
+      INFO(c, " channels, ", std::string(relu ? "after a ReLU" : "normal"));
+      CHECK(y.rms < 3.2e-6);  // 3.1e-6 with fused multiply-adds
+      CHECK(y.max < 8e-5);
+      CHECK(dx.rms < 3.2e-6);
+      CHECK(dw.rms < 8e-6);
+    }
+}
+
+TEST_CASE("Winograd's convolutions give the same bits with 1, 2, 5 and 8 threads") {
   const ForcedWinograd forced;
   const int before = num_threads();
   for (const WinogradCase& c : winograd_cases) {
     const Problem problem(c);
     set_num_threads(1);
     const Passes want = problem.run(DType::float32, KernelChoice::hand);
-    for (const int threads : {2, 5}) {
+    for (const int threads : {2, 5, 8}) {
       set_num_threads(threads);
       const Passes got = problem.run(DType::float32, KernelChoice::hand);
       INFO(c.label, ", ", threads, " threads");

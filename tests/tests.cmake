@@ -19,6 +19,7 @@ add_test(NAME layers COMMAND ${CMAKE_SOURCE_DIR}/scripts/check_layers.sh ${CMAKE
 foreach(suite ${suites})
   add_test(NAME ${suite} COMMAND glia_tests --test-suite=${suite})
 endforeach()
+# Lower instructions than the machine's best, for the suites that compute.
 if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")  # one level is enough there
   set(levels scalar)
   file(STRINGS /proc/cpuinfo avx2 REGEX "^flags.* avx2( |$)" LIMIT_COUNT 1)
@@ -26,8 +27,10 @@ if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")  # one level is enough there
     list(APPEND levels avx2)
   endif()
   foreach(level ${levels})
-    add_test(NAME ops_${level} COMMAND glia_tests --test-suite=ops)
-    set_tests_properties(ops_${level} PROPERTIES TIMEOUT 1200 ENVIRONMENT "GLIA_SIMD=${level}")
+    foreach(suite ops gradients nn models maskrcnn cellpose)
+      add_test(NAME ${suite}_${level} COMMAND glia_tests --test-suite=${suite})
+      set_tests_properties(${suite}_${level} PROPERTIES TIMEOUT 1200 ENVIRONMENT "GLIA_SIMD=${level}")
+    endforeach()
   endforeach()
 endif()
 set(scripts journey mistakes documents systems convert_weights livecell crashes errors)

@@ -6,7 +6,7 @@
 //   PixelSum      d[k, tap, c] (+)= sum over pixels of g[pixel, k] x[pixel moved by the tap, c]
 //                 weight gradients
 //
-// Both cut their work into tasks by the sizes alone, so that the bits do not depend on the number of threads.
+// How a sum is cut depends on the sizes alone, so that the bits do not depend on the number of threads.
 #include <cstdint>
 #include <span>
 #include <vector>
