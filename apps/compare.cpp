@@ -80,7 +80,7 @@ class Comparison {
       if (!row) break;  // interrupted
       if (!row->failure.empty()) {
         progress_.warn(fmt::format("{}: {}", row->name, row->failure));
-        if (code == 0) code = last_code_;
+        if (code == 0) code = out_of_time() ? static_cast<int>(ExitCode::usage) : last_code_;
       } else {
         add_found(entries_[i], folder);
       }
@@ -104,8 +104,8 @@ class Comparison {
   static uint64_t settings_of(const Entry& entry) { return fnv1a(to_toml(entry.config)); }
 
   std::string title() const {
-    return fmt::format("{} validation images of {}, {} of training each", truth_.samples.size(), options_.data,
-                       duration_text(budget_));
+    const std::string images = truth_.samples.empty() ? "" : fmt::format("{} validation images of ", truth_.samples.size());
+    return fmt::format("{}{}, {} of training each", images, options_.data, duration_text(budget_));
   }
 
   // Settings that all recipes share.
@@ -163,6 +163,8 @@ class Comparison {
     return result;
   }
 
+  bool out_of_time() const { return last_code_ == static_cast<int>(ExitCode::interrupted); }  // the last child was stopped
+
   // A row without figures, with the error of the log: the line that begins with the program's name, else the last.
   ComparedRecipe failed(const Entry& entry, const char* what, const fs::path& log) const {
     std::string why;
@@ -171,8 +173,8 @@ class Comparison {
       if (!line.empty()) why = line;
     ComparedRecipe row;
     row.name = entry.name;
-    row.failure = last_code_ == static_cast<int>(ExitCode::interrupted)
-                      ? fmt::format("{} took longer than the budget", what)
+    row.failure = out_of_time()
+                      ? fmt::format("{} took longer than the budget; it wants a larger --budget, or a smaller recipe", what)
                       : fmt::format("{} failed with exit code {}: {}", what, last_code_, why);
     std::replace(row.failure.begin(), row.failure.end(), '|', '/');
     return row;

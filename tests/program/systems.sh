@@ -147,6 +147,9 @@ holds "$(grep -o '"train_seconds":[0-9.]*' compared/slow/figures.json | cut -d: 
 if cmp -s compared/quick/run/annotation_val.json compared/slow/run/annotation_val.json; then pass; else fail "the recipes had other splits"; fi
 expect 5 "failed with exit code 5" compare --recipes quick.toml,wild.toml
 grep -q '^| `wild` | timing a few steps failed with exit code 5: ' compared/compare.md && pass || fail "compare.md does not say why a recipe failed"
+printf 'base = "slow.toml"\n[model]\nbase_channels = 64\n[data]\nimage_size = 96\n[solver]\nbatch_size = 64\n' >heavy.toml
+expect 2 "it wants a larger --budget" "$GLIA" compare --data cells --budget 1s --out late --recipes heavy.toml
+grep -q '^cells, 1 s of training each' late/compare.md && pass || fail "compare.md of nothing"
 sed -i 's/max_iterations = 6/max_iterations = 7/' quick.toml
 expect 0 "| \`quick\` | " compare --recipes quick.toml
 if grep -q 'done before' out.txt; then fail "a recipe that changed was not trained again"; else pass; fi
