@@ -1,4 +1,5 @@
-// A small thread pool: workers wait on a generation counter, chunks are handed out by an atomic counter.
+// A small thread pool: workers wait on a generation counter. Each thread has a share of a loop's chunks: neighbours, and of every loop over
+// as many the same ones, so that what a loop leaves in a core's caches is there for the next. Who has done with his own helps others.
 #include "tensor/parallel.h"
 
 #include <algorithm>
@@ -18,27 +19,46 @@ namespace {
 thread_local int this_thread_index = 0;
 thread_local bool inside_loop = false;
 
+struct alignas(128) Share {
+  std::atomic<int64_t> next{0};
+  int64_t end = 0;
+};
+
 struct Loop {
   int64_t count;
   int64_t grain;
   FunctionRef<void(int64_t, int64_t)> body;
-  std::atomic<int64_t> next{0};
+  Share* shares;
+  int threads;
   std::mutex error_mutex{};
   std::exception_ptr error{};
 
-  void run_chunks() {
-    const bool was_inside = std::exchange(inside_loop, true);
+  void divide() {
     const int64_t chunks = num_chunks(count, grain);
-    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < chunks; i = next.fetch_add(1, std::memory_order_relaxed)) {
+    for (int t = 0; t < threads; ++t) {
+      shares[t].next.store(chunks * t / threads, std::memory_order_relaxed);
+      shares[t].end = chunks * (t + 1) / threads;
+    }
+  }
+
+  void run_chunks(int thread) {
+    const bool was_inside = std::exchange(inside_loop, true);
+    for (int i = 0; i < threads; ++i) run_share(shares[(thread + i) % threads]);
+    inside_loop = was_inside;
+  }
+
+ private:
+  void run_share(Share& share) {
+    for (int64_t i = share.next.fetch_add(1, std::memory_order_relaxed); i < share.end;
+         i = share.next.fetch_add(1, std::memory_order_relaxed)) {
       try {
         body(i * grain, std::min(count, (i + 1) * grain));
       } catch (...) {
         const std::lock_guard lock(error_mutex);
         if (!error) error = std::current_exception();
-        next.store(chunks, std::memory_order_relaxed);
+        for (int t = 0; t < threads; ++t) shares[t].next.store(shares[t].end, std::memory_order_relaxed);
       }
     }
-    inside_loop = was_inside;
   }
 };
 
@@ -61,6 +81,9 @@ class Pool {
     const std::unique_lock busy(busy_, std::try_to_lock);
     if (!busy) return false;
     start();
+    loop.shares = shares_.data();
+    loop.threads = static_cast<int>(shares_.size());
+    loop.divide();
     {
       const std::lock_guard lock(mutex_);
       loop_ = &loop;
@@ -68,7 +91,7 @@ class Pool {
       generation_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
-    loop.run_chunks();
+    loop.run_chunks(0);
     for (int spin = 0; pending_.load(std::memory_order_acquire) != 0;) {
       if (++spin < spins) {
         pause();
@@ -89,6 +112,7 @@ class Pool {
   }
 
   void start() {
+    if (static_cast<int>(shares_.size()) != size()) shares_ = std::vector<Share>(static_cast<size_t>(size()));
     while (static_cast<int>(workers_.size()) < size() - 1) {
       const int index = static_cast<int>(workers_.size()) + 1;
       workers_.emplace_back([this, index, seen = generation_.load()] { work(index, seen); });
@@ -117,7 +141,7 @@ class Pool {
       }
       seen = generation_.load(std::memory_order_acquire);
       if (stopping_) return;
-      loop_->run_chunks();
+      loop_->run_chunks(index);
       pending_.fetch_sub(1, std::memory_order_acq_rel);
     }
   }
@@ -131,6 +155,7 @@ class Pool {
   Loop* loop_ = nullptr;
   std::atomic<int> size_{available_cores()};
   std::vector<std::thread> workers_;
+  std::vector<Share> shares_;
 };
 
 Pool& pool() {
@@ -155,9 +180,13 @@ int thread_index() { return this_thread_index; }
 void parallel_for(int64_t count, int64_t grain, FunctionRef<void(int64_t, int64_t)> body) {
   if (count <= 0) return;
   GLIA_CHECK(grain >= 1, "parallel_for: grain {}, want at least 1", grain);
-  Loop loop{.count = count, .grain = grain, .body = body};
+  Share all;
+  Loop loop{.count = count, .grain = grain, .body = body, .shares = &all, .threads = 1};
   const bool serial = inside_loop || count <= grain || num_threads() == 1;
-  if (serial || !pool().run(loop)) loop.run_chunks();
+  if (serial || !pool().run(loop)) {
+    loop.divide();
+    loop.run_chunks(0);
+  }
   if (loop.error) std::rethrow_exception(loop.error);
 }
 

@@ -51,8 +51,9 @@ struct Plan {
     const int64_t fitting =
         l2_bytes() / (elements * std::max(c_padded, lanes) * static_cast<int64_t>(sizeof(float))) / height * height;
     const int64_t most = std::clamp<int64_t>(fitting, 3 * height, 6 * height);
-    const int64_t blocks = ceil_div(grid.count(), most);
-    few = blocks < 8;
+    int64_t blocks = ceil_div(grid.count(), most);
+    few = blocks < 8 && panels > chunk;
+    if (!few) blocks = std::max(blocks, std::min<int64_t>(8, ceil_div(grid.count(), height)));  // tasks for the threads
     block = ceil_div(grid.count(), few ? ceil_div(std::max<int64_t>(1, grid.count()), 12 * height) : blocks);
     row_blocks = ceil_div(block, height);
     rows = ceil_div(block, std::max<int64_t>(1, row_blocks));  // no images: the filters are transformed all the same

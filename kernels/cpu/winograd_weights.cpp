@@ -1,8 +1,12 @@
-// Winograd's F(4x4, 3x3): the gradient of the filter, G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G. Blocks of tiles in order: their
-// pixels and gradients are transformed to V and Z, then each task adds the products of some elements and columns to its own part of
-// the 36 matrices of sums. So every sum has one order, whatever the number of threads.
+// Winograd's F(4x4, 3x3): the gradient of the filter, G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G. A task has a group of tiles, some
+// input channels and some output channels; a block of tiles after the other it transforms its pixels to V, its gradients to Z, and adds
+// their products to its part of the 36 matrices of sums. It shares nothing with other tasks: two cores that write to lines of each
+// other's caches wait for them longer than it takes to transform some pixels twice. Groups depend on the sizes alone and every sum runs over
+// a group's tiles in order, so the bits are the same for any number of threads.
 //
-//   V  [element][panel of c][tile][panel_width]    Z  [element][k / lanes][tile][lanes]    sums  [element][panel of c][k][panel_width]
+//   V  [element][panel of c][tile][panel_width]    Z  [element][k / lanes][tile][lanes]    sums  [group][element][panel of c][k][panel_width]
+//
+// Where one group is one block, sums stay in the second-level cache, for a few output channels at a time, and become filters at once.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/winograd_weights.cpp"
 #include <hwy/foreach_target.h>
@@ -10,6 +14,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/winograd-inl.h"
 #include "tensor/parallel.h"
 
@@ -22,21 +27,50 @@ constexpr int64_t skew = 16;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// How a problem is cut. Only `c_parts` and `k_parts` depend on the number of threads.
 struct Plan {
   TileGrid grid;
-  int64_t panels, k_padded, block, v_plane, z_plane, sum_plane;
+  int64_t panels, k_padded;
+  int64_t groups, group, block;           // tiles of a group, and of a block
+  bool at_once;                           // one group of one block
+  int64_t part_panels, c_parts;           // panels of a task
+  int64_t k_block, part_blocks, k_parts;  // output channels of a block, and blocks of a task
+  int64_t v_plane, z_plane, sum_plane;    // floats from one element to the next
+  int64_t sum_rows;                       // output channels of a panel of sums
 
   explicit Plan(const WinogradWeights& g) : grid(g.images, g.p, g.q) {
     panels = ceil_div(g.c, panel_width);
     k_padded = ceil_div(g.k, lanes) * lanes;
-    // V and Z of a block in about 8 MB, which the cores share.
-    const int64_t most = std::clamp<int64_t>((8 << 20) / (elements * (panels * panel_width + k_padded) * 4), 32, 256);
-    const int64_t blocks = ceil_div(grid.count(), most);
-    block = ceil_div(grid.count(), std::max<int64_t>(1, blocks));
-    v_plane = panels * block * panel_width + skew;
-    z_plane = k_padded * block + skew;
-    sum_plane = panels * k_padded * panel_width + skew;
+    const int64_t tiles = grid.count(), c_padded = panels * panel_width;
+    at_once = tiles <= 512 && tiles * (c_padded + k_padded) <= 2 * c_padded * k_padded;  // sums would be as large as V and Z
+    groups = 1;
+    if (!at_once)  // sums of 12 MB, at least 128 tiles each
+      while (groups < 8 && 2 * groups * elements * c_padded * k_padded * 4 <= 12 << 20 && 2 * groups * 128 <= tiles) groups *= 2;
+    group = ceil_div(tiles, groups);
+
+    const int64_t wanted = ceil_div(num_threads(), groups);
+    part_panels = std::clamp<int64_t>(ceil_div(panels, wanted), 1, at_once ? 4 : panels);
+    c_parts = ceil_div(panels, part_panels);
+    const int64_t part = part_panels * panel_width;
+    k_block = std::min(k_padded,
+                       at_once ? std::max(lanes, l2_bytes() / 2 / (elements * part * 4) / lanes * lanes) : 64 / lanes * lanes);
+    const int64_t k_blocks = ceil_div(k_padded, k_block);
+    part_blocks = ceil_div(k_blocks, std::min(k_blocks, ceil_div(wanted, c_parts)));
+    k_parts = ceil_div(k_blocks, part_blocks);
+
+    // V and Z of a block in about 4 MB, a core's share of the third-level cache.
+    const int64_t most = std::clamp<int64_t>((4 << 20) / (elements * (part + k_block) * 4), 32, 256);
+    block = at_once ? tiles : ceil_div(group, ceil_div(group, most));
+    v_plane = part * block + skew;
+    z_plane = k_block * block + skew;
+    sum_rows = at_once ? k_block : k_padded;
+    sum_plane = (at_once ? part_panels : panels) * sum_rows * panel_width + skew;
   }
+};
+
+// A task's tiles [begin, end), panels and output channels.
+struct Part {
+  int64_t begin, end, panel_begin, panel_end, k_begin, k_end;
 };
 
 // A dy A^T of one tile and `lanes` channels; element e goes to z[e * stride].
@@ -58,23 +92,29 @@ void gradient_tile(const float* image, int64_t h, int64_t w, int64_t c, int64_t 
   }
 }
 
-// V and Z of tile t, which is number i of its block.
-void transform_tile(const WinogradWeights& g, const Plan& plan, int64_t t, int64_t i, float* v, float* z) {
+// V of tile t, which is number i of its block, in some panels.
+void make_pixels(const WinogradWeights& g, const Plan& plan, int64_t t, int64_t i, const Part& part, float* v) {
   const auto at = plan.grid.place(t), next = plan.grid.place(t + 1);
-  for (int64_t c = 0; c < plan.panels * panel_width; c += lanes) {
+  const int64_t from = part.panel_begin * panel_width;
+  for (int64_t c = from; c < part.panel_end * panel_width; c += lanes) {
     const auto [x, pixel] = g.x.channel(std::min(c, g.c - 1), g.c);  // behind the last are zeros, nothing is read
     const int64_t image = g.h * g.w * pixel;
     if (next.image < g.images)  // two columns are in this tile already
       prefetch_pixels(x + next.image * image, g.h, g.w, pixel, next.row - g.top, next.column - g.left + 2, tile_in, tile_out, c);
     input_tile(x + at.image * image, g.h, g.w, pixel, at.row - g.top, at.column - g.left, std::max<int64_t>(0, g.c - c),
-               v + (c / panel_width * plan.block + i) * panel_width + c % panel_width, plan.v_plane);
+               v + ((c - from) / panel_width * plan.block + i) * panel_width + c % panel_width, plan.v_plane);
   }
-  for (int64_t k = 0; k < g.k; k += lanes) {
-    const int64_t image = g.p * g.q * g.k;
+}
+
+// Z of the same in output channels [from, to).
+void make_gradients(const WinogradWeights& g, const Plan& plan, int64_t t, int64_t i, int64_t from, int64_t to, float* z) {
+  const auto at = plan.grid.place(t), next = plan.grid.place(t + 1);
+  const int64_t image = g.p * g.q * g.k;
+  for (int64_t k = from; k < std::min(to, g.k); k += lanes) {
     if (next.image < g.images)
       prefetch_pixels(g.g + next.image * image + k, g.p, g.q, g.k, next.row, next.column, tile_out, tile_out, k);
-    gradient_tile(g.g + at.image * image + k, g.p, g.q, g.k, at.row, at.column, g.k - k, z + (k / lanes * plan.block + i) * lanes,
-                  plan.z_plane);
+    gradient_tile(g.g + at.image * image + k, g.p, g.q, g.k, at.row, at.column, g.k - k,
+                  z + ((k - from) / lanes * plan.block + i) * lanes, plan.z_plane);
   }
 }
 
@@ -103,14 +143,18 @@ HWY_NOINLINE void accumulate(int64_t tiles, const float* z, const float* v, floa
   }
 }
 
-// G^T sums G for one k and `lanes` channels from c on -> dw.
+// G^T sums G for output channel k and `lanes` input channels from c on -> dw. sums: the first group's for these; behind them the others'.
 void store_filter(const WinogradWeights& g, const Plan& plan, int64_t k, int64_t c, const float* sums) {
   const D d;
-  const float* from = sums + (c / panel_width * plan.k_padded + k) * panel_width + c % panel_width;
   V t[3][6];
   for (int column = 0; column < 6; ++column) {
     V u[6], o[3];
-    for (int i = 0; i < 6; ++i) u[i] = hn::Load(d, from + (i * 6 + column) * plan.sum_plane);
+    for (int i = 0; i < 6; ++i) {
+      const float* from = sums + (i * 6 + column) * plan.sum_plane;
+      u[i] = hn::Load(d, from);
+      for (int64_t group = 1; group < plan.groups; ++group)
+        u[i] = hn::Add(u[i], hn::Load(d, from + group * elements * plan.sum_plane));
+    }
     transform_filter_adjoint(u, o);
     for (int r = 0; r < 3; ++r) t[r][column] = o[r];
   }
@@ -121,32 +165,61 @@ void store_filter(const WinogradWeights& g, const Plan& plan, int64_t k, int64_t
   }
 }
 
+// Products of a block of tiles in output channels [from, to) -> sums of the task's first panel and of `from`.
+void add_products(const Plan& plan, const Part& part, int64_t tiles, int64_t from, int64_t to, const float* v, const float* z,
+                  float* sums, bool first) {
+  for (int64_t element = 0; element < elements; ++element)
+    for (int64_t panel = 0; panel < part.panel_end - part.panel_begin; ++panel)
+      for (int64_t k = 0; k < to - from; k += rows)
+        accumulate(tiles, z + element * plan.z_plane + k / lanes * plan.block * lanes + k % lanes,
+                   v + element * plan.v_plane + panel * plan.block * panel_width,
+                   sums + element * plan.sum_plane + (panel * plan.sum_rows + k) * panel_width, first);
+}
+
+// sums: the group's, or null where they become filters at once.
+void run_part(const WinogradWeights& g, const Plan& plan, const Part& part, float* sums) {
+  float* v = thread_scratch(Scratch::packed, elements * plan.v_plane);
+  float* z = thread_scratch(Scratch::gathered, elements * plan.z_plane);
+  float* here = plan.at_once ? thread_scratch(Scratch::rows, elements * plan.sum_plane) : nullptr;
+  for (int64_t begin = part.begin; begin < part.end; begin += plan.block) {
+    const int64_t tiles = std::min(plan.block, part.end - begin);
+    for (int64_t i = 0; i < tiles; ++i) make_pixels(g, plan, begin + i, i, part, v);
+    for (int64_t k = part.k_begin; k < part.k_end; k += plan.k_block) {
+      const int64_t to = std::min(k + plan.k_block, part.k_end);
+      for (int64_t i = 0; i < tiles; ++i) make_gradients(g, plan, begin + i, i, k, to, z);
+      float* at = here ? here : sums + (part.panel_begin * plan.sum_rows + k) * panel_width;
+      add_products(plan, part, tiles, k, to, v, z, at, begin == part.begin);
+      for (int64_t c = part.panel_begin * panel_width; here && c < std::min(g.c, part.panel_end * panel_width); c += lanes)
+        for (int64_t j = k; j < std::min(g.k, to); ++j)
+          store_filter(g, plan, j, c,
+                       here + ((c / panel_width - part.panel_begin) * plan.sum_rows + j - k) * panel_width + c % panel_width);
+    }
+  }
+}
+
 void run_winograd_weights(const WinogradWeights& g) {
   if (g.images * g.p * g.q * g.c == 0) {
     std::fill(g.dw, g.dw + g.k * 9 * g.c, 0.0f);
     return;
   }
   const Plan plan(g);
-  const Tensor v_tensor({elements * plan.v_plane}), z_tensor({elements * plan.z_plane}), sum_tensor({elements * plan.sum_plane});
-  float *v = v_tensor.data<float>(), *z = z_tensor.data<float>(), *sums = sum_tensor.data<float>();
-  for (int64_t begin = 0; begin < plan.grid.count(); begin += plan.block) {
-    const int64_t tiles = std::min(plan.block, plan.grid.count() - begin);
-    parallel_for(tiles, 2, [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) transform_tile(g, plan, begin + i, i, v, z);
-    });
-    parallel_for(elements * plan.panels, 1, [&](int64_t from, int64_t to) {
-      for (int64_t task = from; task < to; ++task) {
-        const int64_t element = task / plan.panels, panel = task % plan.panels;
-        for (int64_t k = 0; k < plan.k_padded; k += rows)
-          accumulate(tiles, z + element * plan.z_plane + k / lanes * plan.block * lanes + k % lanes,
-                     v + element * plan.v_plane + panel * plan.block * panel_width,
-                     sums + element * plan.sum_plane + (panel * plan.k_padded + k) * panel_width, begin == 0);
-      }
-    });
-  }
+  const Tensor sums_tensor({plan.at_once ? 0 : plan.groups * elements * plan.sum_plane});
+  float* sums = plan.at_once ? nullptr : sums_tensor.data<float>();
+  parallel_for(plan.groups * plan.c_parts * plan.k_parts, 1, [&](int64_t from, int64_t to) {
+    for (int64_t task = from; task < to; ++task) {
+      const int64_t group = task / (plan.c_parts * plan.k_parts), panel = task / plan.k_parts % plan.c_parts * plan.part_panels;
+      const int64_t k = task % plan.k_parts * plan.part_blocks * plan.k_block;
+      run_part(g, plan,
+               {group * plan.group, std::min(plan.grid.count(), (group + 1) * plan.group), panel,
+                std::min(plan.panels, panel + plan.part_panels), k, std::min(plan.k_padded, k + plan.part_blocks * plan.k_block)},
+               sums ? sums + group * elements * plan.sum_plane : nullptr);
+    }
+  });
+  if (plan.at_once) return;
   parallel_for(g.k, 1, [&](int64_t from, int64_t to) {
     for (int64_t k = from; k < to; ++k)
-      for (int64_t c = 0; c < g.c; c += lanes) store_filter(g, plan, k, c, sums);
+      for (int64_t c = 0; c < g.c; c += lanes)
+        store_filter(g, plan, k, c, sums + (c / panel_width * plan.k_padded + k) * panel_width + c % panel_width);
   });
 }
 
