@@ -9,17 +9,21 @@ bool winograd_applicable(const ConvGeometry& g, ConvPass) {
 }
 
 // Both in multiply-adds of the direct product, whose kernels run near the machine's peak. A tile of 16 results takes 36 products
-// per pair of channels, which run at about 0.6 of the peak, as U and V come from the second-level cache; 36 elements of each
-// channel of pixels and results are transformed and pass through that cache; and so are those of each filter, once. The factors
-// are fitted to shapes from 16 channels on 256x256 to 1024 on 8x8 (docs/performance.md).
+// per pair of channels, in panels of 32 output channels (input channels in the gradient of the filter), at about 0.85 of the peak; 36
+// elements of each channel of pixels and results are transformed and pass through the caches; and so are those of each filter, once. The
+// factors are fitted to shapes from 16 channels on 256x256 to 1024 on 16x16 and 256 on 8x8 (docs/performance.md).
 bool winograd_pays(const ConvGeometry& g, ConvPass pass) {
   if (g.c < 16 || g.k < 16) return false;
-  const double tiles = double(g.n) * double((g.p + 3) / 4) * double((g.q + 3) / 4), c = double(g.c), k = double(g.k);
-  const double direct = 9.0 * double(g.n * g.p * g.q) * c * k;
-  const double products = 1.67 * tiles * c * k;
-  const double pixels = (pass == ConvPass::weight_gradient ? 22 : 12) * tiles * (c + k);
-  const double filters = 20 * c * k;
-  return 36 * (products + pixels + filters) < 0.95 * direct;
+  struct Factors {
+    double products, pixels, filters;
+  };
+  const Factors f = pass == ConvPass::weight_gradient ? Factors{1.1, 5, 15} : Factors{1.2, 7, 8};
+  const bool forward = pass == ConvPass::forward;
+  const double tiles = double(g.n) * double((g.p + 3) / 4) * double((g.q + 3) / 4);
+  const double inner = double(forward ? g.c : g.k), outer = double(((forward ? g.k : g.c) + 31) / 32 * 32);
+  const double direct = 9.0 * double(g.n * g.p * g.q) * double(g.c * g.k);
+  return 36 * (f.products * tiles * inner * outer + f.pixels * tiles * (inner + outer) + f.filters * inner * outer) <
+         0.95 * direct;
 }
 
 namespace {

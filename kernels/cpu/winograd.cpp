@@ -3,8 +3,8 @@
 // Many tiles: the transformed filters U come first. Then each task takes a block of tiles: transforms its pixels to V, and for a few
 // columns at a time multiplies V by U and transforms the products back, so that V and the products stay in the cache.
 //
-// Few tiles, where U, four times the filters, would be the most of what is read and written: all tasks share one V and divide the
-// columns. Each transforms its filters itself, a few input channels at a time, so that U never leaves the cache.
+// Few tiles, where U, four times the filters, would be the most of what is read and written: tasks have larger blocks of tiles, or some of the
+// columns of one, and each transforms its filters itself, a few input channels at a time, so that U never leaves the cache.
 //
 //   U  [element][panel][c][panel_width]                 V     [element][row block][c / lanes][height][lanes]
 //   (few tiles: [element][c][panel_width])              taps  [panel][c / filter_block][tap][filter_block][panel_width]
@@ -32,36 +32,44 @@ constexpr int64_t taps_size = 9 * filter_block * panel_width;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// How a problem is cut: a function of its sizes alone.
+// How a problem is cut. Every sum runs over the input channels in order, so that the bits do not depend on it; `few`, which decides what
+// can be kept of the filters, depends on the sizes alone.
 struct Plan {
   TileGrid grid;
   int64_t c_padded, panels;
+  bool few;                           // tiles: see above
   int64_t block;                      // tiles of a task
   int64_t row_blocks, rows;           // of a block of tiles; rows: of all but perhaps the last
-  int64_t u_plane, v_plane, m_plane;  // floats from one element to the next
+  int64_t part, parts;                // panels of a task, and parts of all panels: with few tiles
   int64_t chunk;                      // panels that are multiplied and transformed back at a time
-  bool few;                           // tiles: see above
   int64_t rows_at_once, c_at_once;    // of the transformed filters, and input channels of them: with few tiles not all
+  int64_t u_plane, v_plane, m_plane;  // floats from one element to the next
 
   explicit Plan(const WinogradConv& g) : grid(g.images, g.p, g.q) {
     c_padded = ceil_div(g.c, lanes) * lanes;
     panels = ceil_div(g.k, panel_width);
-    chunk = std::max<int64_t>(1, 64 / panel_width);
+    const int64_t tiles = std::max<int64_t>(1, grid.count());
     // V of a task in about the second-level cache, but enough tiles that the filters are not read too often.
     const int64_t fitting =
         l2_bytes() / (elements * std::max(c_padded, lanes) * static_cast<int64_t>(sizeof(float))) / height * height;
-    const int64_t most = std::clamp<int64_t>(fitting, 3 * height, 6 * height);
-    int64_t blocks = ceil_div(grid.count(), most);
-    few = blocks < 8 && panels > chunk;
-    if (!few) blocks = std::max(blocks, std::min<int64_t>(8, ceil_div(grid.count(), height)));  // tasks for the threads
-    block = ceil_div(grid.count(), few ? ceil_div(std::max<int64_t>(1, grid.count()), 12 * height) : blocks);
+    int64_t blocks = ceil_div(tiles, std::clamp<int64_t>(fitting, 3 * height, 6 * height));
+    few = blocks < 8, parts = 1;
+    if (few) {
+      blocks = ceil_div(tiles, 12 * height);
+      parts = std::clamp<int64_t>(ceil_div(num_threads(), blocks), 1, std::max<int64_t>(1, panels));
+      blocks = std::max(blocks, std::min(ceil_div(tiles, height), ceil_div(num_threads(), parts)));
+    }
+    part = ceil_div(panels, parts);
+    parts = ceil_div(panels, std::max<int64_t>(1, part));
+    chunk = std::clamp<int64_t>(64 / panel_width, 1, std::max<int64_t>(1, part));
+    block = ceil_div(tiles, blocks);
     row_blocks = ceil_div(block, height);
-    rows = ceil_div(block, std::max<int64_t>(1, row_blocks));  // no images: the filters are transformed all the same
+    rows = ceil_div(block, row_blocks);
     rows_at_once = tile_in, c_at_once = std::max(lanes, c_padded);
     if (few) {  // the products in half of the second-level cache, with filters in another quarter
       constexpr int64_t row = tile_in * panel_width * static_cast<int64_t>(sizeof(float));
-      const int64_t fitting = l2_bytes() / 2 / (row * chunk * std::max<int64_t>(1, block));
-      rows_at_once = fitting >= 6 ? 6 : std::clamp<int64_t>(fitting, 1, 3);
+      const int64_t in_half = l2_bytes() / 2 / (row * chunk * block);
+      rows_at_once = in_half >= 6 ? 6 : std::clamp<int64_t>(in_half, 1, 3);
       const int64_t left = l2_bytes() / 4 * 3 / (row * chunk * rows_at_once) - block;
       c_at_once = std::max(filter_block, left / filter_block * filter_block);
     }
@@ -70,7 +78,6 @@ struct Plan {
     m_plane = chunk * block * panel_width + skew;
   }
   int64_t blocks() const { return ceil_div(grid.count(), block); }
-  int64_t chunks() const { return ceil_div(panels, chunk); }
   int64_t tiles_of(int64_t b) const { return std::min(block, grid.count() - b * block); }
   int64_t c_blocks() const { return ceil_div(c_padded, filter_block); }
 };
@@ -275,31 +282,19 @@ Tensor make_all_filters(const WinogradConv& g) {
 void run_winograd(const WinogradConv& g, const float* filters) {
   if (g.images * g.p * g.q * g.k == 0) return;
   const Plan plan(g);
-  const auto multiply_chunk = [&](int64_t b, int64_t chunk, const float* v) {
-    multiply_block(g, plan, b, filters, v, chunk * plan.chunk, std::min(plan.panels, (chunk + 1) * plan.chunk));
-  };
-  if (!plan.few) {
-    const Tensor made = filters ? Tensor() : make_all_filters(g);
-    if (made) filters = made.data<float>();
-    parallel_for(plan.blocks(), 1, [&](int64_t begin, int64_t end) {
-      float* v = thread_scratch(Scratch::packed, elements * plan.v_plane);
-      for (int64_t b = begin; b < end; ++b) {
-        for (int64_t i = 0; i < plan.tiles_of(b); ++i) make_tile(g, plan, b * plan.block + i, i, v);
-        for (int64_t chunk = 0; chunk < plan.chunks(); ++chunk) multiply_chunk(b, chunk, v);
-      }
-    });
-    return;
-  }
-  const Tensor shared_v({elements * plan.v_plane});
-  float* v = shared_v.data<float>();
-  for (int64_t b = 0; b < plan.blocks(); ++b) {
-    parallel_for(plan.tiles_of(b), 4, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) make_tile(g, plan, b * plan.block + i, i, v);
-    });
-    parallel_for(plan.chunks(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t chunk = begin; chunk < end; ++chunk) multiply_chunk(b, chunk, v);
-    });
-  }
+  const Tensor made = filters || plan.few ? Tensor() : make_all_filters(g);
+  if (made) filters = made.data<float>();
+  const Tensor all_v({num_threads() * elements * plan.v_plane});
+  parallel_for(plan.blocks() * plan.parts, 1, [&](int64_t begin, int64_t end) {
+    float* v = all_v.data<float>() + thread_index() * elements * plan.v_plane;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t b = task / plan.parts, first = task % plan.parts * plan.part;
+      for (int64_t i = 0; i < plan.tiles_of(b); ++i) make_tile(g, plan, b * plan.block + i, i, v);
+      const int64_t last = std::min(plan.panels, first + plan.part);
+      for (int64_t panel = first; panel < last; panel += plan.chunk)
+        multiply_block(g, plan, b, filters, v, panel, std::min(last, panel + plan.chunk));
+    }
+  });
 }
 
 }  // namespace

@@ -177,10 +177,8 @@ void add_products(const Plan& plan, const Part& part, int64_t tiles, int64_t fro
 }
 
 // sums: the group's, or null where they become filters at once.
-void run_part(const WinogradWeights& g, const Plan& plan, const Part& part, float* sums) {
-  float* v = thread_scratch(Scratch::packed, elements * plan.v_plane);
-  float* z = thread_scratch(Scratch::gathered, elements * plan.z_plane);
-  float* here = plan.at_once ? thread_scratch(Scratch::rows, elements * plan.sum_plane) : nullptr;
+void run_part(const WinogradWeights& g, const Plan& plan, const Part& part, float* v, float* z, float* sums) {
+  float* here = plan.at_once ? thread_scratch(Scratch::packed, elements * plan.sum_plane) : nullptr;
   for (int64_t begin = part.begin; begin < part.end; begin += plan.block) {
     const int64_t tiles = std::min(plan.block, part.end - begin);
     for (int64_t i = 0; i < tiles; ++i) make_pixels(g, plan, begin + i, i, part, v);
@@ -203,6 +201,7 @@ void run_winograd_weights(const WinogradWeights& g) {
     return;
   }
   const Plan plan(g);
+  const Tensor all_v({num_threads() * elements * plan.v_plane}), all_z({num_threads() * elements * plan.z_plane});
   const Tensor sums_tensor({plan.at_once ? 0 : plan.groups * elements * plan.sum_plane});
   float* sums = plan.at_once ? nullptr : sums_tensor.data<float>();
   parallel_for(plan.groups * plan.c_parts * plan.k_parts, 1, [&](int64_t from, int64_t to) {
@@ -212,6 +211,8 @@ void run_winograd_weights(const WinogradWeights& g) {
       run_part(g, plan,
                {group * plan.group, std::min(plan.grid.count(), (group + 1) * plan.group), panel,
                 std::min(plan.panels, panel + plan.part_panels), k, std::min(plan.k_padded, k + plan.part_blocks * plan.k_block)},
+               all_v.data<float>() + thread_index() * elements * plan.v_plane,
+               all_z.data<float>() + thread_index() * elements * plan.z_plane,
                sums ? sums + group * elements * plan.sum_plane : nullptr);
     }
   });
