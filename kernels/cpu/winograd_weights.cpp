@@ -24,6 +24,7 @@ namespace {
 
 constexpr int64_t rows = std::min<int64_t>(lanes, HWY_TARGET <= HWY_AVX3 ? 8 : 4);  // of sums in registers
 constexpr int64_t skew = 16;
+constexpr int64_t chain = 128;  // tiles that are summed before they are added to the rest: one long sum would round more
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -45,8 +46,10 @@ struct Plan {
     at_once = tiles <= 512 && tiles * (c_padded + k_padded) <= 2 * c_padded * k_padded;  // sums would be as large as V and Z
     groups = 1;
     if (!at_once)  // sums of 12 MB, at least 128 tiles each
-      while (groups < 8 && 2 * groups * elements * c_padded * k_padded * 4 <= 12 << 20 && 2 * groups * 128 <= tiles) groups *= 2;
-    group = ceil_div(tiles, groups);
+      while (groups < 8 && 2 * groups * elements * c_padded * k_padded * 4 <= 12 << 20 && 2 * groups * chain <= tiles)
+        groups *= 2;
+    group = ceil_div(ceil_div(tiles, groups), chain) * chain;
+    groups = ceil_div(tiles, group);
 
     const int64_t wanted = ceil_div(num_threads(), groups);
     part_panels = std::clamp<int64_t>(ceil_div(panels, wanted), 1, at_once ? 4 : panels);
@@ -59,8 +62,7 @@ struct Plan {
     k_parts = ceil_div(k_blocks, part_blocks);
 
     // V and Z of a block in about 4 MB, a core's share of the third-level cache.
-    const int64_t most = std::clamp<int64_t>((4 << 20) / (elements * (part + k_block) * 4), 32, 256);
-    block = at_once ? tiles : ceil_div(group, ceil_div(group, most));
+    block = at_once ? tiles : std::clamp<int64_t>((4 << 20) / (elements * (part + k_block) * 4 * chain), 1, 2) * chain;
     v_plane = part * block + skew;
     z_plane = k_block * block + skew;
     sum_rows = at_once ? k_block : k_padded;
@@ -123,10 +125,7 @@ HWY_NOINLINE void accumulate(int64_t tiles, const float* z, const float* v, floa
   const D d;
   V sum[rows][2];
 #pragma GCC unroll 8
-  for (int64_t i = 0; i < rows; ++i) {
-    sum[i][0] = first ? hn::Zero(d) : hn::Load(d, sums + i * panel_width);
-    sum[i][1] = first ? hn::Zero(d) : hn::Load(d, sums + i * panel_width + lanes);
-  }
+  for (int64_t i = 0; i < rows; ++i) sum[i][0] = sum[i][1] = hn::Zero(d);
   for (int64_t t = 0; t < tiles; ++t, z += lanes, v += panel_width) {
     const V v0 = hn::Load(d, v), v1 = hn::Load(d, v + lanes);
 #pragma GCC unroll 8
@@ -137,10 +136,11 @@ HWY_NOINLINE void accumulate(int64_t tiles, const float* z, const float* v, floa
     }
   }
 #pragma GCC unroll 8
-  for (int64_t i = 0; i < rows; ++i) {
-    hn::Store(sum[i][0], d, sums + i * panel_width);
-    hn::Store(sum[i][1], d, sums + i * panel_width + lanes);
-  }
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < 2; ++j) {
+      float* const to = sums + i * panel_width + j * lanes;
+      hn::Store(first ? sum[i][j] : hn::Add(hn::Load(d, to), sum[i][j]), d, to);
+    }
 }
 
 // G^T sums G for output channel k and `lanes` input channels from c on -> dw. sums: the first group's for these; behind them the others'.
@@ -169,11 +169,12 @@ void store_filter(const WinogradWeights& g, const Plan& plan, int64_t k, int64_t
 void add_products(const Plan& plan, const Part& part, int64_t tiles, int64_t from, int64_t to, const float* v, const float* z,
                   float* sums, bool first) {
   for (int64_t element = 0; element < elements; ++element)
-    for (int64_t panel = 0; panel < part.panel_end - part.panel_begin; ++panel)
-      for (int64_t k = 0; k < to - from; k += rows)
-        accumulate(tiles, z + element * plan.z_plane + k / lanes * plan.block * lanes + k % lanes,
-                   v + element * plan.v_plane + panel * plan.block * panel_width,
-                   sums + element * plan.sum_plane + (panel * plan.sum_rows + k) * panel_width, first);
+    for (int64_t t = 0; t < tiles; t += chain)
+      for (int64_t panel = 0; panel < part.panel_end - part.panel_begin; ++panel)
+        for (int64_t k = 0; k < to - from; k += rows)
+          accumulate(std::min(chain, tiles - t), z + element * plan.z_plane + (k / lanes * plan.block + t) * lanes + k % lanes,
+                     v + element * plan.v_plane + (panel * plan.block + t) * panel_width,
+                     sums + element * plan.sum_plane + (panel * plan.sum_rows + k) * panel_width, first && t == 0);
 }
 
 // sums: the group's, or null where they become filters at once.
