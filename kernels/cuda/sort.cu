@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/ordered.cuh"
 #include "kernels/cuda/scan.cuh"
 #include "kernels/cuda/sort_radix.cuh"
 
@@ -28,13 +29,6 @@ struct Columns {
     return (int64_t(o) * length + i) * inner + c;
   }
 };
-
-// Increases with x; -0 and 0 are equal, NaN is above everything (sort_keys.h's).
-__device__ unsigned ordered_bits(float x) {
-  if (x != x) return 0xffffffffu;
-  const unsigned bits = __float_as_uint(x == 0.0f ? 0.0f : x);
-  return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
 
 // Keys of x.
 struct KeysOfValues {
