@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "autograd/apply.h"
 #include "data/contours.h"
 #include "data/image_resize.h"
 #include "data/rle.h"
@@ -113,16 +114,30 @@ void grow_1024_by_3(benchmark::State& state) {
 }
 BENCHMARK(grow_1024_by_3)->Unit(benchmark::kMillisecond);
 
-void watershed_1024(benchmark::State& state) {
+struct Basins {
+  Tensor height, markers, mask;
+};
+Basins touching_cells() {  // of 1024 x 1024, their distances to flood from their peaks
   const Tensor labels = cells(1024, 1024, 24, 13, 3), mask = mask_of(labels), distance = distance_transform(mask);
   const Tensor peaks = peak_local_max(distance, {.min_distance = 5, .exclude_border = false});
   Tensor markers = Tensor::zeros(labels.shape(), DType::int32), height(labels.shape());
   for (int64_t i = 0; i < peaks.dim(0); ++i)
     markers.data<int32_t>()[peaks.data<int32_t>()[2 * i] * 1024 + peaks.data<int32_t>()[2 * i + 1]] = int32_t(i + 1);
   for (int64_t i = 0; i < height.size(); ++i) height.data<float>()[i] = -distance.data<float>()[i];
-  for (auto _ : state) benchmark::DoNotOptimize(watershed(height, markers, mask));
+  return {height, markers, mask};
+}
+
+void watershed_1024(benchmark::State& state) {  // by scikit-image's rules
+  const Basins b = touching_cells();
+  for (auto _ : state) benchmark::DoNotOptimize(watershed(b.height, b.markers, b.mask));
 }
 BENCHMARK(watershed_1024)->Unit(benchmark::kMillisecond);
+
+void watershed_op_1024(benchmark::State& state) {
+  const Basins b = touching_cells();
+  for (auto _ : state) benchmark::DoNotOptimize(apply(Watershed{}, b.height, b.markers, b.mask));
+}
+BENCHMARK(watershed_op_1024)->Unit(benchmark::kMillisecond);
 
 void contours_1024(benchmark::State& state) {
   const Tensor labels = cells(1024, 1024, 24, 9, 3);

@@ -43,6 +43,18 @@ TensorSpec SquaredDistance::infer(const Tensor& mask) const {
   return {mask.shape(), DType::int32};
 }
 
+TensorSpec Watershed::infer(const Tensor& x, const Tensor& markers, const Tensor& mask) const {
+  GLIA_CHECK(x.rank() == 2 && (x.dtype() == DType::float32 || x.dtype() == DType::float64),
+             "watershed: x {} of {}, want (H, W) of float32", x.shape(), name_of(x.dtype()));
+  GLIA_CHECK(same_shape(x, markers) && markers.dtype() == DType::int32, "watershed: markers {} of {} for x {}, want int32",
+             markers.shape(), name_of(markers.dtype()), x.shape());
+  GLIA_CHECK(!mask || (same_shape(x, mask) && size_of(mask.dtype()) == 1),
+             "watershed: mask {} of {} for x {}, want uint8 or bool", mask.shape(), name_of(mask.dtype()), x.shape());
+  GLIA_CHECK(connectivity == 4 || connectivity == 8, "watershed: connectivity {}, want 4 or 8", connectivity);
+  GLIA_CHECK(x.size() <= int64_t(1) << 30, "watershed: {} pixels, want up to 2^30", x.size());
+  return {x.shape(), DType::int32};
+}
+
 Tensor connected_components(const Tensor& x, const ConnectedComponents& op) { return run(op, x); }
 Tensor squared_distance(const Tensor& mask) { return run(SquaredDistance{}, mask); }
 

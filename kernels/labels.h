@@ -1,6 +1,6 @@
 #pragma once
-// Algorithms on masks and label maps: components, holes, distances, peaks, watershed, growth. No gradients. The ops ConnectedComponents
-// and SquaredDistance run on any device; the functions take host tensors.
+// Algorithms on masks and label maps: components, holes, distances, peaks, watershed, growth. No gradients. The ops
+// ConnectedComponents, SquaredDistance and Watershed run on any device; the functions take host tensors.
 //
 // A mask is (H, W) uint8 or bool, non-zero is inside. A label map is (H, W) int32, 0 is background. Connectivity is 4 (sides) or
 // 8 (sides and corners). Functions throw InternalError on tensors of another rank or type.
@@ -29,21 +29,41 @@ struct SquaredDistance {
   static const Variants<Forward> forward;
 };
 
+// Watershed with markers, whose labels hang on neither the order of the work nor the markers' numbers. Within the mask (if given)
+// markers flood their neighbours, and these theirs. A flooded pixel has a level, the highest value on its way from the marker (NaN is
+// above all), and steps: 1 where the level has risen to its own value, else 2 more than the neighbour that it was flooded from; a
+// marker has its own value and 0 steps. A pixel is flooded from its neighbour of the least (level, steps), of equal ones the first in
+// raster order, and takes its label. Pixels that no marker reaches get 0.
+// That is the order of scikit-image's watershed, lowest level first and then first come first served, but for pixels of one level
+// and equally many steps, where scikit-image goes by the moment each entered its queue, which only a sequential algorithm knows:
+// among equal values a few pixels between two markers may differ; where all values are distinct, none do.
+// x (H, W) float32, markers (H, W) int32 with 0 for none, mask (H, W) uint8 or bool -> labels (H, W) int32. Up to 2^30 pixels.
+struct Watershed {
+  int connectivity = 4;
+  TensorSpec infer(const Tensor& x, const Tensor& markers, const Tensor& mask) const;
+  using Forward = void(const Watershed&, const Tensor& x, const Tensor& markers, const Tensor& mask, Tensor& labels);
+  static const Variants<Forward> forward;
+};
+
 namespace reference {
 ConnectedComponents::Forward connected_components;  // flood fill in raster order
 SquaredDistance::Forward squared_distance;          // the minimum over all outside pixels
+Watershed::Forward watershed;                       // sweeps until nothing changes
 }  // namespace reference
 namespace cpu {
 ConnectedComponents::Forward connected_components;  // union-find over the runs of rows
 SquaredDistance::Forward squared_distance;          // two separable passes: Meijster, Roerdink, Hesselink (2000)
+Watershed::Forward watershed;                       // Dijkstra's algorithm
 }  // namespace cpu
 namespace emulated {
 ConnectedComponents::Forward connected_components;
 SquaredDistance::Forward squared_distance;
+Watershed::Forward watershed;
 }  // namespace emulated
 namespace cuda {
 ConnectedComponents::Forward connected_components;
 SquaredDistance::Forward squared_distance;
+Watershed::Forward watershed;
 }  // namespace cuda
 inline constexpr Variants<ConnectedComponents::Forward> ConnectedComponents::forward{
     .name = "connected_components",
@@ -56,6 +76,11 @@ inline constexpr Variants<SquaredDistance::Forward> SquaredDistance::forward{.na
                                                                              .cpu = cpu::squared_distance,
                                                                              .emulated = emulated::squared_distance,
                                                                              .cuda = GLIA_CUDA(cuda::squared_distance)};
+inline constexpr Variants<Watershed::Forward> Watershed::forward{.name = "watershed",
+                                                                 .reference = reference::watershed,
+                                                                 .cpu = cpu::watershed,
+                                                                 .emulated = emulated::watershed,
+                                                                 .cuda = GLIA_CUDA(cuda::watershed)};
 
 Tensor connected_components(const Tensor& x, const ConnectedComponents& op = {});
 Tensor squared_distance(const Tensor& mask);    // (H, W) int32
@@ -96,12 +121,13 @@ struct PeakLocalMax {
 };
 Tensor peak_local_max(const Tensor& x, const PeakLocalMax& op, const Tensor& labels = {});
 
-// Floods x (H, W) float32 from the markers (H, W) int32 within mask (if given), lowest values first and first come first served
-// among equals, as scikit-image's watershed; line: pixels where two basins meet stay 0. -> labels (H, W) int32.
-struct Watershed {
+// Floods x (H, W) float32 from the markers (H, W) int32 within mask (if given), lowest values first (NaN is above all) and first
+// come first served among equals, as scikit-image's watershed, ties included; line: pixels where two basins meet stay 0.
+// -> labels (H, W) int32. On the host alone; the op Watershed runs on devices, without lines and with ties of its own.
+struct FirstComeWatershed {
   int connectivity = 4;
   bool line = false;
 };
-Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask = {}, const Watershed& op = {});
+Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask = {}, const FirstComeWatershed& options = {});
 
 }  // namespace glia

@@ -1,10 +1,11 @@
-// Peaks and watershed, by the rules of scikit-image, ties included.
+// Peaks and watershed on the host, by the rules of scikit-image, ties included.
 #include <algorithm>
-#include <bit>
 #include <limits>
 #include <vector>
 
+#include "kernels/flood.h"
 #include "kernels/labels.h"
+#include "kernels/sort_keys.h"
 
 namespace glia {
 namespace {
@@ -103,12 +104,6 @@ void keep_spaced(std::vector<Peak>& peaks, const Area& area, int64_t r) {
   });
 }
 
-// A number that is ordered as the float is.
-uint32_t ordered(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value + 0.0F);  // -0 is 0
-  return bits & 0x80000000U ? ~bits : bits | 0x80000000U;
-}
-
 // A binary heap of pixels, lowest (level, age) first. scikit-image gives all markers age 0, and which of two equal ones
 // comes first follows from the plain sift-up and sift-down below; std::push_heap sifts in another way.
 class PixelQueue {
@@ -201,20 +196,19 @@ Tensor peak_local_max(const Tensor& x, const PeakLocalMax& op, const Tensor& lab
   return result;
 }
 
-Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, const Watershed& op) {
-  GLIA_CHECK(x.rank() == 2 && x.dtype() == DType::float32, "watershed: x {} of {}, want (H, W) of float32", x.shape(),
-             name_of(x.dtype()));
-  GLIA_CHECK(same_shape(x, markers) && markers.dtype() == DType::int32, "watershed: markers {} of {} for x {}, want int32",
-             markers.shape(), name_of(markers.dtype()), x.shape());
-  GLIA_CHECK(!mask || (same_shape(x, mask) && size_of(mask.dtype()) == 1),
-             "watershed: mask {} of {} for x {}, want uint8 or bool", mask.shape(), name_of(mask.dtype()), x.shape());
-  GLIA_CHECK(op.connectivity == 4 || op.connectivity == 8, "watershed: connectivity {}, want 4 or 8", op.connectivity);
+Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, const FirstComeWatershed& options) {
+  GLIA_CHECK(
+      x.device() == Device{} && x.dtype() == DType::float32,
+      "watershed: x of {} on {}, want float32 on the CPU (ties and lines as scikit-image's need one pixel after another; the op "
+      "Watershed runs on devices)",
+      name_of(x.dtype()), to_string(x.device()));
+  Watershed{options.connectivity}.infer(x, markers, mask);  // the checks
   const int64_t h = x.dim(0), w = x.dim(1), stride = w + 2;
   GLIA_CHECK((h + 2) * stride < int64_t(1) << 29, "watershed: x {}, want fewer than 2^29 pixels",
              x.shape());  // ages: 8 per pixel
   const float* heights = x.data<float>();
   const int32_t* seeds = markers.data<int32_t>();
-  constexpr uint32_t closed = std::numeric_limits<uint32_t>::max();  // as a level: masked, or on a line
+  using flood::closed;  // as a level: masked, or on a line
   // Side by side, as the flood jumps about and waits for memory. A frame of closed pixels spares all edge checks.
   struct Pixel {
     uint32_t level = closed;
@@ -225,10 +219,10 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
     for (int64_t c = 0; c < w; ++c) {
       const int64_t q = y * w + c;
       if (mask && reinterpret_cast<const uint8_t*>(mask.raw())[q] == 0) continue;
-      pixels[size_t((y + 1) * stride + c + 1)] = {std::min(ordered(heights[q]), closed - 1), seeds[q]};
+      pixels[size_t((y + 1) * stride + c + 1)] = {flood::level_of(ordered_bits(heights[q])), seeds[q]};
     }
   std::vector<int64_t> neighbours{-stride, -1, 1, stride};
-  if (op.connectivity == 8) neighbours.insert(neighbours.end(), {-stride - 1, -stride + 1, stride - 1, stride + 1});
+  if (options.connectivity == 8) neighbours.insert(neighbours.end(), {-stride - 1, -stride + 1, stride - 1, stride + 1});
 
   PixelQueue queue;
   for (size_t p = 0; p < pixels.size(); ++p)
@@ -248,7 +242,7 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
       __builtin_prefetch(next + stride);
     }
     Pixel& here = pixels[size_t(item.pixel)];
-    if (op.line) {  // pixels are labelled when they leave the queue; those of a line pass the flood on without a label
+    if (options.line) {  // pixels are labelled when they leave the queue; those of a line pass the flood on without a label
       if (here.label && item.pixel != item.source) continue;
       const int32_t own = pixels[size_t(item.source)].label;
       if (here.level != closed && !meets_other_basin(item.pixel, own)) {
@@ -260,7 +254,7 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
     for (const int64_t n : neighbours) {
       Pixel& q = pixels[size_t(item.pixel + n)];
       if (q.level == closed || q.label) continue;
-      if (!op.line) q.label = here.label;
+      if (!options.line) q.label = here.label;
       queue.push({PixelQueue::key(std::max(q.level, item.level()), ++age), int32_t(item.pixel + n), item.source});
     }
   }

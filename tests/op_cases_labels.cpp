@@ -1,4 +1,7 @@
+#include <cmath>
+
 #include "kernels/labels.h"
+#include "tensor/random.h"
 #include "tests/op_cases.h"
 
 namespace glia::tests {
@@ -50,6 +53,69 @@ Tensor inside_but(const Shape& shape, std::initializer_list<int64_t> outside) {
   for (const int64_t i : outside) image.data<uint8_t>()[i] = 0;
   return image;
 }
+
+// ---- watershed ----------------------------------------------------------------------------------------------------------------
+
+// Numbers 0 to count - 1 without a pattern.
+std::vector<double> draws(const Shape& shape, uint64_t count, uint64_t seed) {
+  std::vector<double> list(size_t(shape.size()));
+  const Philox random(seed, 0);
+  for (size_t i = 0; i < list.size(); ++i) list[i] = double(random.below(i, count));
+  return list;
+}
+
+OpInput levels(const Shape& shape, uint64_t count) { return given(shape, draws(shape, count, 31)); }
+
+// A marker at about every `spacing`-th pixel, of both signs.
+OpInput markers(const Shape& shape, uint64_t spacing) {
+  std::vector<double> list = draws(shape, spacing, 32);
+  for (size_t i = 0; i < list.size(); ++i) list[i] = list[i] > 0 ? 0 : double(i % 2 ? -int64_t(i) - 1 : int64_t(i) + 1);
+  return given(shape, list, DType::int32);
+}
+
+OpInput markers_at(const Shape& shape, std::initializer_list<int64_t> places) {
+  std::vector<double> list(size_t(shape.size()));
+  double label = 0;
+  for (const int64_t i : places) list[size_t(i)] = ++label;
+  return given(shape, list, DType::int32);
+}
+
+OpInput mostly_inside(const Shape& shape) { return {OpInput::Kind::mask, shape, 0, 8, false}; }  // 7 of 8 pixels
+
+OpInput image_input(const Tensor& image) {
+  std::vector<double> list;
+  for (const uint8_t v : image.values<uint8_t>()) list.push_back(v);
+  return given(image.shape(), list, DType::uint8);
+}
+
+void watershed_cases(OpCases& cases) {
+  for (const int connectivity : {4, 8}) {
+    const Watershed op{.connectivity = connectivity};
+    const auto add = [&](const std::string& label, OpInput x, OpInput seeds, OpInput mask = absent()) {
+      cases.push_back(op_case(label + (connectivity == 4 ? ", sides" : ", corners"), op, {x, seeds, mask}));
+    };
+    for (const Shape& shape : {Shape{0, 5}, Shape{1, 1}, Shape{1, 17}, Shape{13, 1}, Shape{7, 9}, Shape{33, 65}, Shape{5, 200}})
+      add(to_string(shape), levels(shape, 5), markers(shape, 15), mostly_inside(shape));
+    const Shape square{64, 64}, wide{40, 70};
+    add("a plateau", levels(square, 1), markers(square, 200));
+    add("two levels", levels(square, 2), markers(square, 60), mostly_inside(square));
+    add("all values distinct", constant(distinct(square)), markers(square, 100));
+    add("half outside", levels(wide, 3), markers(wide, 20), mask(wide));
+    add("values below the markers'", constant(normal(wide)), markers_at(wide, {0, 35, 1400, 2799}));
+    add("two equal ways", levels({33, 67}, 1), markers_at({33, 67}, {16 * 67, 16 * 67 + 66}));
+    add("a single marker", levels(wide, 6), markers_at(wide, {20 * 70 + 35}));
+    add("no marker", levels(wide, 6), markers_at(wide, {}));
+    add("a marker outside", levels({1, 4}, 2), markers_at({1, 4}, {1, 3}), given({1, 4}, {1, 0, 1, 1}, DType::uint8));
+    add("ways through many tiles", levels({41, 41}, 4), markers_at({41, 41}, {0}), image_input(spiral(41)));
+    const double nan = std::nan(""), infinity = INFINITY;
+    add("NaN and infinities", given({3, 7}, {0, 1,   nan, infinity,  infinity, -nan, 0,    //
+                                             0, nan, nan, -infinity, 2,        nan,  -0.,  //
+                                             0, 3,   nan, infinity,  infinity, 5,    nan}),
+        markers_at({3, 7}, {0, 13, 17}));
+  }
+}
+
+const RegisterOpCases watershed(watershed_cases);
 
 const RegisterOpCases labels([](OpCases& cases) {
   for (const Shape& shape :

@@ -123,7 +123,7 @@ PARITY_MODEL(peak_local_max) {
 }
 
 PARITY_MODEL(watershed) {
-  const Watershed op{.connectivity = int(c.integer("connectivity", 4)), .line = c.flag("line", false)};
+  const FirstComeWatershed op{.connectivity = int(c.integer("connectivity", 4)), .line = c.flag("line", false)};
   c.check("labels", watershed(c.input("x"), labels_input(c, "markers"), c.input("mask"), op));
 }
 

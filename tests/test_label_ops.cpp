@@ -129,6 +129,51 @@ TEST_CASE("watershed of two basins, with and without a line") {
   CHECK(watershed(Tensor({0, 4}), Tensor({0, 4}, DType::int32)).size() == 0);
 }
 
+TEST_CASE("the op Watershed: its ties, and scikit-image's labels where there are none") {
+  const auto flood = [](const Tensor& x, const Tensor& markers, const Tensor& mask = {}, int connectivity = 4) {
+    const Watershed op{.connectivity = connectivity};
+    const TensorSpec spec = op.infer(x, markers, mask);
+    Tensor labels(spec.shape, spec.dtype);
+    Watershed::forward.cpu(op, x, markers, mask, labels);
+    return labels;
+  };
+  const auto row = [&](const std::vector<float>& x, const char* markers) {
+    return text_of(flood(Tensor::from({1, int64_t(x.size())}, x), map_of(markers)));
+  };
+  CHECK(row({0, 1, 2, 3, 2, 1, 0}, "1.....2") == "1111222");  // a tie: the first neighbour,
+  CHECK(row({0, 1, 2, 3, 2, 1, 0}, "2.....1") == "2222111");  // whatever its number
+  CHECK(row({0, 3, 3, 3, 2}, "1...2") == "11122");            // the flood rises to 3 on both sides, from wherever
+  CHECK(row({0, 3, 3, 3, 3}, "1...2") == "11122");            // what rises comes before a marker's neighbours,
+  CHECK(row({3, 3, 3, 0}, "1..2") == "1122");                 // but after the marker
+  CHECK(row({0, NAN, 1, INFINITY, 0}, "1...2") == "11222");   // NaN is above all
+
+  uint64_t seed = 0;
+  for (const auto& [h, w] : shapes) {
+    Random random(++seed);
+    std::vector<float> heights(size_t(h * w));
+    for (size_t i = 0; i < heights.size(); ++i) heights[i] = float(i);
+    for (size_t i = heights.size(); i > 1; --i) std::swap(heights[i - 1], heights[random.below(i)]);
+    const Tensor x = Tensor::from(Shape{h, w}, heights);
+    Tensor markers(x.shape(), DType::int32), mask(x.shape(), DType::uint8);
+    for (int64_t i = 0; i < x.size(); ++i) {
+      markers.data<int32_t>()[i] = random.below(12) == 0 ? int32_t(i + 1) : 0;
+      mask.data<uint8_t>()[i] = random.below(9) != 0;
+    }
+    for (const int connectivity : {4, 8}) {
+      const Tensor got = flood(x, markers, mask, connectivity),
+                   want = watershed(x, markers, mask, {.connectivity = connectivity});
+      INFO(h, " x ", w, ", connectivity ", connectivity);
+      for (int64_t i = 0; i < x.size(); ++i) REQUIRE(got.data<int32_t>()[i] == want.data<int32_t>()[i]);
+    }
+  }
+  const Tensor x({2, 3}), markers({2, 3}, DType::int32);
+  CHECK_THROWS_AS(flood(x, markers, {}, 6), Error);
+  CHECK_THROWS_AS(flood(x, x), Error);
+  CHECK_THROWS_AS(flood(x, markers, Tensor({3, 2}, DType::uint8)), Error);
+  const Device emulated{DeviceKind::emulated};
+  CHECK_THROWS_AS(watershed(x.to(emulated), markers.to(emulated)), Error);  // by scikit-image's rules on the host alone
+}
+
 TEST_CASE("peaks: spacing, threshold, border, flat images") {
   Tensor x = Tensor::zeros({9, 9});
   x.data<float>()[4 * 9 + 2] = 5;

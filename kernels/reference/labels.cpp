@@ -1,6 +1,8 @@
 #include "kernels/labels.h"
 
 #include <algorithm>
+#include <cmath>
+#include <tuple>
 #include <vector>
 
 namespace glia::reference {
@@ -47,6 +49,48 @@ void squared_distance(const SquaredDistance&, const Tensor& mask, Tensor& square
       if (best)
         for (const auto& [oy, ox] : outside) best = std::min(best, (y - oy) * (y - oy) + (x - ox) * (x - ox));
       squared.data<int32_t>()[y * w + x] = int32_t(best);
+    }
+  }
+}
+
+// Sweeps over the image until nothing changes.
+void watershed(const Watershed& op, const Tensor& x, const Tensor& markers, const Tensor& mask, Tensor& labels) {
+  const int64_t h = x.dim(0), w = x.dim(1);
+  const Tensor values = x.cast(DType::float64);
+  const auto* inside = mask ? reinterpret_cast<const uint8_t*>(mask.raw()) : nullptr;
+  int32_t* to = labels.data<int32_t>();
+  using Level = std::pair<bool, double>;  // whether it is NaN; else the value
+  const auto level = [&](int64_t p) {
+    const double v = values.data<double>()[p];
+    return std::isnan(v) ? Level(true, 0) : Level(false, v);
+  };
+  std::vector<std::pair<Level, int64_t>> order(size_t(h * w));  // level and steps of pixels with a label
+  for (int64_t p = 0; p < h * w; ++p) {
+    to[p] = !inside || inside[p] ? markers.data<int32_t>()[p] : 0;
+    order[size_t(p)] = {level(p), 0};
+  }
+  const auto first_neighbour = [&](int64_t p) {  // -1: none has a label
+    int64_t best = -1;
+    for (int64_t dy = -1; dy <= 1; ++dy) {
+      for (int64_t dx = -1; dx <= 1; ++dx) {
+        const int64_t qy = p / w + dy, qx = p % w + dx, q = qy * w + qx;
+        if (qy < 0 || qy >= h || qx < 0 || qx >= w || q == p || (op.connectivity == 4 && dy != 0 && dx != 0)) continue;
+        if (to[q] != 0 && (best < 0 || order[size_t(q)] < order[size_t(best)])) best = q;
+      }
+    }
+    return best;
+  };
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (int64_t p = 0; p < h * w; ++p) {
+      if ((inside && !inside[p]) || markers.data<int32_t>()[p] != 0) continue;
+      const int64_t from = first_neighbour(p);
+      if (from < 0) continue;
+      auto [highest, steps] = order[size_t(from)];
+      const auto now = level(p) > highest ? std::pair(level(p), int64_t(1)) : std::pair(highest, steps + 2);
+      changed = changed || to[p] != to[from] || order[size_t(p)] != now;
+      to[p] = to[from];
+      order[size_t(p)] = now;
     }
   }
 }
