@@ -3,9 +3,8 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/flood.h"
+#include "kernels/flood_frame.h"
 #include "kernels/labels.h"
-#include "kernels/sort_keys.h"
 
 namespace glia {
 namespace {
@@ -203,45 +202,25 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
       "Watershed runs on devices)",
       name_of(x.dtype()), to_string(x.device()));
   Watershed{options.connectivity}.infer(x, markers, mask);  // the checks
-  const int64_t h = x.dim(0), w = x.dim(1), stride = w + 2;
-  GLIA_CHECK((h + 2) * stride < int64_t(1) << 29, "watershed: x {}, want fewer than 2^29 pixels",
+  GLIA_CHECK((x.dim(0) + 2) * (x.dim(1) + 2) < int64_t(1) << 29, "watershed: x {}, want fewer than 2^29 pixels",
              x.shape());  // ages: 8 per pixel
-  const float* heights = x.data<float>();
-  const int32_t* seeds = markers.data<int32_t>();
+  flood::Frame frame(x, markers, mask, options.connectivity);
+  std::vector<flood::Pixel>& pixels = frame.pixels;
   using flood::closed;  // as a level: masked, or on a line
-  // Side by side, as the flood jumps about and waits for memory. A frame of closed pixels spares all edge checks.
-  struct Pixel {
-    uint32_t level = closed;
-    int32_t label = 0;
-  };
-  std::vector<Pixel> pixels(size_t((h + 2) * stride));
-  for (int64_t y = 0; y < h; ++y)
-    for (int64_t c = 0; c < w; ++c) {
-      const int64_t q = y * w + c;
-      if (mask && reinterpret_cast<const uint8_t*>(mask.raw())[q] == 0) continue;
-      pixels[size_t((y + 1) * stride + c + 1)] = {flood::level_of(ordered_bits(heights[q])), seeds[q]};
-    }
-  std::vector<int64_t> neighbours{-stride, -1, 1, stride};
-  if (options.connectivity == 8) neighbours.insert(neighbours.end(), {-stride - 1, -stride + 1, stride - 1, stride + 1});
-
   PixelQueue queue;
   for (size_t p = 0; p < pixels.size(); ++p)
     if (pixels[p].label) queue.push({PixelQueue::key(pixels[p].level, 0), int32_t(p), int32_t(p)});
   const auto meets_other_basin = [&](int64_t p, int32_t own) {
-    return std::any_of(neighbours.begin(), neighbours.end(), [&](int64_t n) {
-      const Pixel& q = pixels[size_t(p + n)];
+    return std::any_of(frame.neighbours.begin(), frame.neighbours.end(), [&](int64_t n) {
+      const flood::Pixel& q = pixels[size_t(p + n)];
       return q.level != closed && q.label && q.label != own;
     });
   };
   uint32_t age = 0;
   while (!queue.empty()) {
     const PixelQueue::Item item = queue.pop();
-    if (!queue.empty()) {  // the rows of the one that most likely comes next
-      const Pixel* next = &pixels[size_t(queue.top().pixel)];
-      __builtin_prefetch(next - stride);
-      __builtin_prefetch(next + stride);
-    }
-    Pixel& here = pixels[size_t(item.pixel)];
+    if (!queue.empty()) frame.prefetch_neighbours(size_t(queue.top().pixel));
+    flood::Pixel& here = pixels[size_t(item.pixel)];
     if (options.line) {  // pixels are labelled when they leave the queue; those of a line pass the flood on without a label
       if (here.label && item.pixel != item.source) continue;
       const int32_t own = pixels[size_t(item.source)].label;
@@ -251,17 +230,15 @@ Tensor watershed(const Tensor& x, const Tensor& markers, const Tensor& mask, con
         here.level = closed;
       }
     }
-    for (const int64_t n : neighbours) {
-      Pixel& q = pixels[size_t(item.pixel + n)];
+    for (const int64_t n : frame.neighbours) {
+      flood::Pixel& q = pixels[size_t(item.pixel + n)];
       if (q.level == closed || q.label) continue;
       if (!options.line) q.label = here.label;
       queue.push({PixelQueue::key(std::max(q.level, item.level()), ++age), int32_t(item.pixel + n), item.source});
     }
   }
   Tensor result(x.shape(), DType::int32);
-  int32_t* to = result.data<int32_t>();
-  for (int64_t y = 0; y < h; ++y)
-    for (int64_t c = 0; c < w; ++c) *to++ = pixels[size_t((y + 1) * stride + c + 1)].label;
+  frame.copy_labels(result);
   return result;
 }
 
