@@ -112,24 +112,27 @@ TEST_CASE("a little training finds the cells; their scores are mean probabilitie
   }
 }
 
-TEST_CASE("the same bits with one thread and two, with workers, and after a break") {
+TEST_CASE("the same bits with 1, 2 and 8 threads, with workers, and after a break") {
   const int before = num_threads();
   set_num_threads(1);
   Training whole;
   whole.steps(4);
-  set_num_threads(2);
-  Training two;
-  two.loader = cells_loader(*two.segmenter, 2);
-  two.steps(2);
-  Checkpoint saved;
-  two.trainer.save(saved);
-  two.steps(2);
-  Training resumed;
-  resumed.trainer.load(saved, "saved");
-  resumed.steps(2);
+  for (const int threads : {2, 8}) {
+    INFO(threads, " threads");
+    set_num_threads(threads);
+    Training other;
+    other.loader = cells_loader(*other.segmenter, 2);
+    other.steps(2);
+    Checkpoint saved;
+    other.trainer.save(saved);
+    other.steps(2);
+    Training resumed;
+    resumed.trainer.load(saved, "saved");
+    resumed.steps(2);
+    CHECK(same_bits(whole.segmenter->module().state_dict(), other.segmenter->module().state_dict()));
+    CHECK(same_bits(other.segmenter->module().state_dict(), resumed.segmenter->module().state_dict()));
+  }
   set_num_threads(before);
-  CHECK(same_bits(whole.segmenter->module().state_dict(), two.segmenter->module().state_dict()));
-  CHECK(same_bits(two.segmenter->module().state_dict(), resumed.segmenter->module().state_dict()));
 }
 
 TEST_CASE("a batch: windows at the network's diameter, flows times 5, cell or not") {
