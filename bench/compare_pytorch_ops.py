@@ -5,8 +5,9 @@
 
 Needs `pip install torch numpy`, for ROIAlign and NMS torchvision, for masks pycocotools; rows whose package is missing are told. The
 rows are those of glia_bench: convolutions of bench/conv_shapes.h forward (fwd) and their gradients of data (dgrad) and weights (wgrad),
-ROIAlign, NMS, decoding of run-length masks, pooling, bilinear resampling, batch norm. PyTorch runs as compare_pytorch.py's `tuned`:
-channels_last, LLVM's OpenMP, jemalloc, huge pages. All is float32; convolutions have no bias on either side.
+2x2 transposed convolutions of stride 2, ROIAlign, NMS, decoding of run-length masks, pooling, bilinear resampling, batch norm. PyTorch runs
+as compare_pytorch.py's `tuned`: channels_last, LLVM's OpenMP, jemalloc, huge pages. All is float32; transposed convolutions have a bias on
+both sides, others on neither.
 """
 import argparse
 import json
@@ -40,6 +41,8 @@ SHAPES = {
     "fpn 3x3 256 s4": (1, 256, 200, 272, 256, 3, 1), "fpn 3x3 256 s8": (1, 256, 100, 136, 256, 3, 1),
     "fpn 3x3 256 s32": (1, 256, 25, 34, 256, 3, 1), "mask 3x3 256 14 r128": (128, 256, 14, 14, 256, 3, 1),
 }
+# of bench_conv.cpp: images, channels, side, results
+UPS = {"1024>512 16 b1": (1, 1024, 16, 512), "256>128 64 b1": (1, 256, 64, 128), "128>64 128 b5": (5, 128, 128, 64)}
 MAPS = ["(5,256,256,16)", "(5,256,256,64)", "(5,64,64,256)", "(5,16,16,1024)"]
 DENSE = ["max_pool_2x2", "batch_norm", "batch_norm_relu"]
 HALVES = {"(5,256,256,16)": "(5,128,128,16)", "(5,256,256,64)": "(5,128,128,64)", "(5,64,64,256)": "(5,32,32,256)"}
@@ -47,6 +50,7 @@ HALVES = {"(5,256,256,16)": "(5,128,128,16)", "(5,256,256,64)": "(5,128,128,64)"
 
 def rows():
     names = [f"conv2d/{shape}/{work}/cpu" for shape in SHAPES for work in ("fwd", "dgrad", "wgrad")]
+    names += [f"conv_transpose2d/{shape}/fwd/cpu" for shape in UPS]
     names += [f"roi_align_{work}/cpu/rois:{r}/size:{s}" for r, s in ((512, 7), (128, 14)) for work in ("forward", "gradient")]
     names += ["nms/10000 boxes, IoU .7/cpu", "rle_decode_500"]
     names += [f"{op}/{m}/{work}/cpu" for op in DENSE for m in MAPS for work in ("forward", "backward")]
@@ -74,6 +78,15 @@ def conv_call(shape, work):
     dy = torch.randn_like(torch.nn.functional.conv2d(x, f, stride=stride, padding=pad))
     wanted = [work == "dgrad", work == "wgrad", False]
     return lambda: torch.ops.aten.convolution_backward(dy, x, f, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1, wanted)
+
+
+def up_call(shape):
+    import torch
+    n, c, side, k = UPS[shape]
+    last = torch.channels_last
+    x, f = torch.randn(n, c, side, side).to(memory_format=last), torch.randn(c, k, 2, 2).to(memory_format=last)
+    bias = torch.randn(k)
+    return lambda: torch.nn.functional.conv_transpose2d(x, f, bias, stride=2)
 
 
 def dense_call(op, shape, work):
@@ -129,6 +142,8 @@ def call_of(name):
     op, rest = name.split("/", 1)
     if op == "conv2d":
         return conv_call(*rest.removesuffix("/cpu").rsplit("/", 1))
+    if op == "conv_transpose2d":
+        return up_call(rest.split("/")[0])
     if op.startswith("roi") or op == "nms":
         return detection_call(name)
     if op.startswith("rle"):
