@@ -78,8 +78,8 @@ struct ConvRun {
 // and oneDNN's bodies, and geometric means. `only`: shapes whose name contains it. Returns 0.
 int print_conv_table(const std::string& only, int rounds);
 
-// The same for the algorithms among which the hand-written 3x3 convolutions are chosen, with small shapes too, and whether the choice was
-// the faster one.
+// The same for the algorithms among which the hand-written 3x3 convolutions are chosen, with small shapes too, the ratio that the model of
+// the cost estimates, and whether the choice was the faster one.
 int print_conv_choices(const std::string& only, int rounds);
 
 }  // namespace glia::bench

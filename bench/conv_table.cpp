@@ -13,6 +13,7 @@
 #include "bench/conv_shapes.h"
 #include "bench/dense_ops.h"
 #include "bench/peak.h"
+#include "kernels/cpu/winograd.h"
 #include "tensor/parallel.h"
 
 namespace glia::bench {
@@ -135,8 +136,9 @@ int print_conv_choices(const std::string& only, int rounds) {
                                    {2, 512, 8}})
     shapes.push_back({fmt::format("small {0}>{0} {1} b{2}", c, size, n), n, c, size, size, c, 3, 1, 1});
   fmt::print(
-      "GF/s of Winograd's algorithm and of the implicit GEMM, and their ratio; * where the model of the cost picks the "
-      "slower.\n\n");
+      "GF/s of Winograd's algorithm and of the implicit GEMM, their ratio, and in brackets what the model of the cost says it is "
+      "(none with fewer than 16 channels; Winograd's is chosen above {:.2f}); * where that picks the slower.\n\n",
+      cpu::least_winograd_gain);
   fmt::print("| shape | forward | | data gradient | | weight gradient | |\n|---|---|---|---|---|---|---|\n");
   int wrong = 0, choices = 0;
   double lost = 0;
@@ -148,12 +150,14 @@ int print_conv_choices(const std::string& only, int rounds) {
       ConvRun run(shape, work);
       g = geometry(run.op, run.x, run.w, run.y);
       const auto [winograd, direct] = seconds_by(run, algorithms, rounds);
-      const bool picked = algorithms[0]->pays(g, static_cast<ConvPass>(work)), slower = picked != (winograd < direct);
+      const auto pass = static_cast<ConvPass>(work);
+      const std::optional<double> gain = cpu::winograd_gain(g, pass);
+      const bool slower = cpu::winograd_pays(g, pass) != (winograd < direct);
       ++choices;
       wrong += slower;
       if (slower) lost = std::max(lost, std::max(winograd, direct) / std::min(winograd, direct) - 1);
-      fmt::print(" {:.0f}, {:.0f} | {:.2f}{} |", run.flops() / winograd / 1e9, run.flops() / direct / 1e9, direct / winograd,
-                 slower ? " *" : "");
+      fmt::print(" {:.0f}, {:.0f} | {:.2f} ({}){} |", run.flops() / winograd / 1e9, run.flops() / direct / 1e9, direct / winograd,
+                 gain ? fmt::format("{:.2f}", *gain) : "-", slower ? " *" : "");
     }
     fmt::print("\n");
     std::fflush(stdout);

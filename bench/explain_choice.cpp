@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bench/dense_ops.h"
+#include "kernels/cpu/winograd.h"
 
 namespace glia::bench {
 namespace {
@@ -77,7 +78,8 @@ constexpr const char* name_of(ConvPass pass) {
 }  // namespace
 
 void print_explained_choices(std::span<const cpu::ConvChoice> choices, int rounds) {
-  fmt::print("{:<44} {:<16} {:<14} {:>9}  {}\n", "convolution: images, channels, filter", "pass", "chosen", "ms", "others, ms");
+  fmt::print("{:<44} {:<16} {:<14} {:>6} {:>9}  {}\n", "convolution: images, channels, filter", "pass", "chosen", "model", "ms",
+             "others, ms");
   int slower = 0, open = 0;
   double lost = 0;
   for (const cpu::ConvChoice& choice : choices) {
@@ -90,9 +92,13 @@ void print_explained_choices(std::span<const cpu::ConvChoice> choices, int round
     }
     open += all.size() > 1;
     if (best < all[0].median) ++slower, lost = std::max(lost, all[0].median / best - 1);
-    fmt::print("{:<44} {:<16} {:<14} {:>9.3f}  {}{}\n", shape_of(choice.geometry), name_of(choice.pass), choice.algorithm->name,
-               all[0].median, others, best < all[0].median ? " *" : "");
+    const std::optional<double> gain = cpu::winograd_gain(choice.geometry, choice.pass);
+    fmt::print("{:<44} {:<16} {:<14} {:>6} {:>9.3f}  {}{}\n", shape_of(choice.geometry), name_of(choice.pass),
+               choice.algorithm->name, gain ? fmt::format("{:.2f}", *gain) : "-", all[0].median, others,
+               best < all[0].median ? " *" : "");
   }
+  fmt::print("\nmodel: how many times as fast as the implicit GEMM Winograd's algorithm should be; chosen above {:.2f}.",
+             cpu::least_winograd_gain);
   fmt::print("\n{} of {} choices are not the fastest (*), by at most {:.0f} %.\n", slower, open, 100 * lost);
 }
 

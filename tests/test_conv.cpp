@@ -7,6 +7,7 @@
 
 #include "autograd/apply.h"
 #include "kernels/conv.h"
+#include "kernels/cpu/winograd.h"
 #include "kernels/matmul.h"
 #include "tests/op_cases.h"
 
@@ -91,6 +92,16 @@ TEST_CASE("the choices among algorithms are recorded, each once") {
     CHECK(c.geometry.flops() == 2.0 * 64 * 64 * 64 * (c.geometry.k == 64 ? 64 * 9 : 5));
     const bool is_winograd = std::string(c.algorithm->name) == "winograd";
     CHECK(is_winograd == (c.geometry.r == 3));
+    const std::optional<double> gain = cpu::winograd_gain(c.geometry, c.pass);
+    REQUIRE(gain.has_value() == is_winograd);
+    if (!gain) continue;
+    CHECK(*gain > cpu::least_winograd_gain);
+    CHECK(*gain < 4);  // 36 products instead of 144
+    ConvGeometry narrow = c.geometry, shallow = c.geometry;
+    narrow.k = 15;  // the estimate is not for so few
+    shallow.k = 16;
+    CHECK_FALSE(cpu::winograd_gain(narrow, c.pass).has_value());
+    CHECK(cpu::winograd_gain(shallow, c.pass).value() < *gain);
     winograd += is_winograd;
   }
   CHECK(winograd == 3);

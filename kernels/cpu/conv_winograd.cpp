@@ -8,12 +8,12 @@ bool winograd_applicable(const ConvGeometry& g, ConvPass) {
          g.dilation == std::array<int64_t, 2>{1, 1} && g.groups == 1 && g.before[0] <= 2 && g.before[1] <= 2;
 }
 
-// Both in multiply-adds of the direct product, whose kernels run near the machine's peak. A tile of 16 results takes 36 products
+// Both costs are in multiply-adds of the direct product, whose kernels run near the machine's peak. A tile of 16 results takes 36 products
 // per pair of channels, in panels of 32 output channels (input channels in the gradient of the filter), at about 0.85 of the peak; 36
 // elements of each channel of pixels and results are transformed and pass through the caches; and so are those of each filter, once. The
 // factors are fitted to shapes from 16 channels on 256x256 to 1024 on 16x16 and 256 on 8x8 (docs/performance.md).
-bool winograd_pays(const ConvGeometry& g, ConvPass pass) {
-  if (g.c < 16 || g.k < 16) return false;
+std::optional<double> winograd_gain(const ConvGeometry& g, ConvPass pass) {
+  if (!winograd_applicable(g, pass) || g.c < 16 || g.k < 16) return std::nullopt;
   struct Factors {
     double products, pixels, filters;
   };
@@ -22,8 +22,14 @@ bool winograd_pays(const ConvGeometry& g, ConvPass pass) {
   const double tiles = double(g.n) * double((g.p + 3) / 4) * double((g.q + 3) / 4);
   const double inner = double(forward ? g.c : g.k), outer = double(((forward ? g.k : g.c) + 31) / 32 * 32);
   const double direct = 9.0 * double(g.n * g.p * g.q) * double(g.c * g.k);
-  return 36 * (f.products * tiles * inner * outer + f.pixels * tiles * (inner + outer) + f.filters * inner * outer) <
-         0.95 * direct;
+  const double winograd =
+      36 * (f.products * tiles * inner * outer + f.pixels * tiles * (inner + outer) + f.filters * inner * outer);
+  return direct / winograd;
+}
+
+bool winograd_pays(const ConvGeometry& g, ConvPass pass) {
+  const std::optional<double> gain = winograd_gain(g, pass);
+  return gain && *gain > least_winograd_gain;
 }
 
 namespace {

@@ -7,6 +7,7 @@
 // The sums over the channels are 36 matrix products, one for each element of the transformed 6x6. Rounding errors are 4 to 10 times those
 // of the direct sum. winograd.cpp has forward passes and data gradients, winograd_weights.cpp the gradient of the filter.
 #include <cstdint>
+#include <optional>
 
 #include "kernels/conv.h"
 
@@ -61,7 +62,11 @@ void run(const WinogradWeights& gradient);
 // The entries of the convolution's list of algorithms (conv.cpp), and the same for an image in two parts (concat_conv.cpp).
 bool winograd_applicable(const ConvGeometry& g,
                          ConvPass pass);  // 3x3, stride 1, one group, and precision() allows another order of sums
-bool winograd_pays(const ConvGeometry& g, ConvPass pass);  // by a model of the machine: see the definition
+// By how much it is faster than the direct product, as a model of the machine has it (see the definition). Absent where it is not
+// considered: not applicable, or fewer than 16 channels on a side.
+std::optional<double> winograd_gain(const ConvGeometry& g, ConvPass pass);
+inline constexpr double least_winograd_gain = 1 / 0.95;  // above which it is chosen
+bool winograd_pays(const ConvGeometry& g, ConvPass pass);
 const char* winograd_packed_form(const ConvGeometry& g);
 Tensor winograd_pack(const ConvGeometry& g, const float* w);
 void winograd_forward(const ConvGeometry& g, const float* x, const float* w, const Tensor& packed, const ConvEpilogue& e,
