@@ -17,6 +17,10 @@ CellposeConv::CellposeConv(int64_t in, int64_t out, int64_t kernel, bool relu)
 
 Tensor CellposeConv::operator()(const Tensor& x, const Tensor& residual) { return conv_(norm_(x, activation_), residual); }
 
+Tensor CellposeConv::then(CellposeConv& next, const Tensor& x, const Tensor& residual) {
+  return next.conv_(conv_(norm_(x, activation_), next.norm_, next.activation_), residual);
+}
+
 CellposeStyledConv::CellposeStyledConv(int64_t channels, int64_t style) : conv_(channels, channels, 3), full_(style, channels) {
   add("conv", conv_);
   add("full", full_);
@@ -35,8 +39,8 @@ CellposeDown::CellposeDown(int64_t in, int64_t out) : proj_(in, out, 1, false) {
 }
 
 Tensor CellposeDown::operator()(const Tensor& image) {
-  const Tensor x = convs_[1](convs_[0](image), proj_(image));
-  return convs_[3](convs_[2](x), x);
+  const Tensor x = convs_[0].then(convs_[1], image, proj_(image));
+  return convs_[2].then(convs_[3], x, x);
 }
 
 CellposeUp::CellposeUp(int64_t in, int64_t out, int64_t style) : proj_(in, out, 1, false), first_(in, out, 3) {

@@ -26,6 +26,8 @@ class CellposeConv : public Module {
  public:
   CellposeConv(int64_t in, int64_t out, int64_t kernel, bool relu = true);
   Tensor operator()(const Tensor& x, const Tensor& residual = {});
+  // next((*this)(x), residual). In evaluation without gradients next's norm is part of this convolution.
+  Tensor then(CellposeConv& next, const Tensor& x, const Tensor& residual);
 
  private:
   nn::BatchNorm2d norm_;

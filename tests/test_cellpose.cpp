@@ -135,6 +135,46 @@ TEST_CASE("the same bits with 1, 2 and 8 threads, with workers, and after a brea
   set_num_threads(before);
 }
 
+TEST_CASE("in evaluation eight batch norms are part of the convolution before them, and the maps are the same") {
+  struct Norms : OpObserver {
+    int count = 0;
+    void after_forward(const char* op, std::span<const Tensor>, const Tensor&) override {
+      count += op == std::string("batch_norm");
+    }
+    void after_backward(const Node&, std::span<const Tensor>) override {}
+  };
+  CellposeNet net({.in_channels = 2, .base_channels = 4});
+  net.initialize(5);
+  Random random(9);
+  const auto draw = [&](const Tensor& t, double low) {
+    for (float& v : t.values<float>()) v = static_cast<float>(random.uniform(low, 1.5));
+  };
+  for (const NamedTensor& t : net.parameters())
+    if (t.tensor->rank() == 1) draw(*t.tensor, 0.5);
+  for (const NamedTensor& t : net.buffers())
+    if (t.name.find("running") != std::string::npos) draw(*t.tensor, 0.5);
+  net.eval();
+  const Tensor image({2, 32, 40, 2});
+  draw(image, -1.5);
+  const auto maps = [&](int norms) {
+    const Norms seen;
+    const Tensor y = net(image).maps.detach();
+    CHECK(seen.count == norms);
+    return y;
+  };
+  const Tensor apart = maps(41);
+  const NoGrad no_grad;
+  const Tensor folded = maps(33);
+  double squares = 0, errors = 0;
+  for (int64_t i = 0; i < apart.size(); ++i) {
+    const double want = double(apart.data<float>()[i]), e = double(folded.data<float>()[i]) - want;
+    squares += want * want;
+    errors += e * e;
+  }
+  CHECK(squares > 0);
+  CHECK(std::sqrt(errors / squares) < 1e-5);
+}
+
 TEST_CASE("a batch: windows at the network's diameter, flows times 5, cell or not") {
   const auto segmenter = make_cellpose_segmenter(tiny_cellpose());
   Example example = segmenter->fit(elliptic_cells(0));
