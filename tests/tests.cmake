@@ -27,7 +27,7 @@ if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")  # one level is enough there
     list(APPEND levels avx2)
   endif()
   foreach(level ${levels})
-    foreach(suite ops gradients nn models maskrcnn cellpose)
+    foreach(suite ops gradients nn models maskrcnn cellpose parity)
       add_test(NAME ${suite}_${level} COMMAND glia_tests --test-suite=${suite})
       set_tests_properties(${suite}_${level} PROPERTIES TIMEOUT 1200 ENVIRONMENT "GLIA_SIMD=${level}")
     endforeach()
