@@ -230,6 +230,7 @@ class Comparison {
     const ChildResult prediction = child(words, log, INFINITY, [] { return std::string("predicting"); });
     if (stop_requested()) return std::nullopt;
     if (prediction.code != 0) return failed(entry, "prediction", log);
+    pass_on_warnings(entry, log);
     const Evaluation e = evaluation(folder).evaluation;
     row.map_iou = e.map_iou;
     row.ap = e.segm.ap;
@@ -241,6 +242,13 @@ class Comparison {
     row.parameters = double(load_parameter_count(run)) / 1e6;
     write_compared(folder / "figures.json", row);
     return row;
+  }
+
+  void pass_on_warnings(const Entry& entry, const fs::path& log) const {
+    constexpr std::string_view mark = "warning: ";
+    std::ifstream file(log);
+    for (std::string line; std::getline(file, line);)
+      if (line.starts_with(mark)) progress_.warn(fmt::format("{}: {}", entry.name, line.substr(mark.size())));
   }
 
   // Of the network as it was trained: its classes may be the data's.

@@ -130,6 +130,7 @@ class ImagePredictor {
       write_submission(out / prediction_files::submission, finished_);
     }
     progress_.line(fmt::format("{}: {} cells in {} images ({})", options_.out, found_, finished_.samples.size(), options_.kinds));
+    if (const std::string warning = seeds_.warning(); !warning.empty()) progress_.warn(warning);
   }
 
   size_t finished() const { return finished_.samples.size(); }
@@ -182,6 +183,7 @@ class ImagePredictor {
                           .diameter = prediction.diameter};
     sample.height = image.dim(0);
     sample.width = image.dim(1);
+    seeds_.add(prediction);
     sample.instances = std::move(prediction.instances);
     prediction = {};
     write_image_files(kinds_, options_.out, sample, image, inputs_.categories, seg);
@@ -196,6 +198,7 @@ class ImagePredictor {
   const TrainedSystem& system_;
   Dataset& inputs_;
   Dataset finished_;
+  SeedCheck seeds_{system_.config};
   Progress progress_{options_.common.quiet};
   std::string cells_ = cells_csv_header();
   int64_t found_ = 0;

@@ -259,7 +259,26 @@ std::vector<std::string> metric_names(const Segmenter& segmenter) {
   return names;
 }
 
-std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit) {
+void SeedCheck::add(const Prediction& prediction) {
+  if (system_of(config_) != "unet" || config_.model.target != "border") return;
+  const auto cell = [&](float p) { return double(p) > config_.model.threshold; };
+  const std::span<const float> foreground = prediction.foreground.values<float>();
+  ++images_;
+  with_cell_pixels_ += std::any_of(foreground.begin(), foreground.end(), cell);
+  instances_ += static_cast<int64_t>(prediction.instances.size());
+}
+
+std::string SeedCheck::warning() const {
+  const ModelConfig& m = config_.model;
+  if (instances_ > 0 || 2 * with_cell_pixels_ <= images_ || m.seed_threshold <= 0) return "";
+  return fmt::format(
+      "no cell in any of {} images, though {} of them have pixels of cells: likely no patch of model.seed_size = {} pixels is the "
+      "inside of a cell with a probability above model.seed_threshold = {}; train longer, or lower these, such as --set "
+      "model.seed_threshold={}",
+      images_, with_cell_pixels_, m.seed_size, m.seed_threshold, m.seed_threshold / 2);
+}
+
+std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit, SeedCheck& check) {
   const NoGrad no_grad;
   const auto all = static_cast<int64_t>(dataset.samples.size());
   const int64_t count = limit > 0 ? std::min(limit, all) : all;
@@ -269,6 +288,7 @@ std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Datase
     if (stop_requested()) return std::nullopt;
     Prediction prediction;
     add_values(sums, segmenter.validate(load_example(segmenter, dataset, i), prediction));
+    check.add(prediction);
     const Overlaps overlap = overlaps(dataset.samples[size_t(i)].instances, prediction.instances);
     const KaggleScore score = kaggle_score(overlap);
     add_values(sums, {{"map_iou", score.map_iou()}, {"map_iou_compat", score.map_iou_compat()}});

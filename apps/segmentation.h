@@ -74,8 +74,22 @@ Loader make_training_loader(const Config& config, const Dataset& dataset, const 
 // The names that evaluate_segmenter gives.
 std::vector<std::string> metric_names(const Segmenter& segmenter);
 
-// Metrics of the segmenter over the first `limit` (0: all) samples: loss, dice, map_iou, ... Empty when a signal asked to stop.
-std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit);
+// Whether a UNet of model.target = "border" sees cells and founds none: pixels above model.threshold in most images, and not one instance
+// in any. Its results look as if nothing had been learned then, while it only lacks seeds.
+class SeedCheck {
+ public:
+  explicit SeedCheck(const Config& config) : config_(config) {}
+  void add(const Prediction& prediction);
+  std::string warning() const;  // what it is and what to do; "" where it is not so, or for other systems
+
+ private:
+  const Config& config_;
+  int64_t images_ = 0, with_cell_pixels_ = 0, instances_ = 0;
+};
+
+// Metrics of the segmenter over the first `limit` (0: all) samples: loss, dice, map_iou, ... Empty when a signal asked to stop. `check`
+// looks at the predictions.
+std::optional<NamedValues> evaluate_segmenter(Segmenter& segmenter, const Dataset& dataset, int64_t limit, SeedCheck& check);
 
 // Truth beside prediction for the first `count` samples, matches in colours -> one PNG.
 void draw_predictions(Segmenter& segmenter, const Dataset& dataset, int64_t count, const std::filesystem::path& file,

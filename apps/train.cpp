@@ -270,14 +270,21 @@ int run(const Options& options) {
                       .begun = [&] { keep_annotations(training.folder(), data); },
                       .pictures = {},
                       .notes = std::move(notes)};
+  std::string seeds;  // the last evaluation's warning: an early one says nothing about the training
   if (validates) {
-    parts.evaluate = [&] { return evaluate_segmenter(*segmenter, data.validation, config.eval.max_images); };
+    parts.evaluate = [&] {
+      SeedCheck check(training.config());
+      const auto values = evaluate_segmenter(*segmenter, data.validation, config.eval.max_images, check);
+      seeds = check.warning();
+      return values;
+    };
     parts.pictures = [&](const std::filesystem::path& folder, int64_t step) {
       draw_predictions(*segmenter, data.validation, config.eval.pictures, folder / "validation.png",
                        fmt::format("step {}", step));
     };
   }
   const TrainingResult result = training.execute(parts);
+  if (!seeds.empty()) fmt::print(stderr, "warning: {}\n", seeds);
   draw_curves(training.folder());
   return static_cast<int>(result.exit_code());
 }

@@ -112,6 +112,18 @@ expect 2 "no weight of pixels" "$GLIA" train unet_border --data cells --out p --
 expect 2 "takes weights of pixels" "$GLIA" train unet --data cells --out p --set 'loss.terms={dice=1}' "${SHAPE[@]}"
 absent p
 
+# pixels of cells, but no seeds: said once, with what to do, by everything that predicts
+BLIND=(--set model.seed_threshold=0.999 --set model.threshold=0.01)
+expect 0 "--set model.seed_threshold=0.4995" "$GLIA" train unet_border --data cells --out blind "${UNET[@]}" --set solver.lr=0.01 --set solver.max_iterations=40 \
+  --set eval.every=10 "${BLIND[@]}" --quiet
+if [ "$(grep -c seed_threshold out.txt)" = 1 ]; then pass; else fail "a training does not say once that there are no seeds"; fi
+expect 0 "no cell in any of 6 images" "$GLIA" predict blind/checkpoints/last.safetensors --images cells --out found_blind --quiet
+if [ "$(grep -c seed_threshold out.txt)" = 1 ]; then pass; else fail "a prediction does not say once that there are no seeds"; fi
+expect 0 "" "$GLIA" predict blind/checkpoints/last.safetensors --images cells --out found_sighted --set model.seed_threshold=0.1 --set model.seed_size=1
+if grep -q "no cell in any" out.txt; then fail "cells were found, and it says that there are none"; else pass; fi
+expect 0 "" "$GLIA" predict blind/checkpoints/last.safetensors --images cells --out found_dark --set model.threshold=1
+if grep -q "no cell in any" out.txt; then fail "it says that there are pixels of cells where there are none"; else pass; fi
+
 # the comparison
 printf 'base = "unet_border"\n[model]\nbase_channels = 4\ndepth = 2\n[data]\nimage_size = 32\n[solver]\nmax_iterations = 6\n' >quick.toml
 printf 'base = "unet_border"\n[model]\nbase_channels = 4\ndepth = 2\n[data]\nimage_size = 32\n[solver]\nmax_iterations = 1_000_000\n' >slow.toml
@@ -145,6 +157,8 @@ holds "$(number compared/slow/figures.json tensors_mb) > 0"
 grep -q '^- map_iou: ' compared/compare.md && pass || fail "compare.md does not say what its columns are"
 holds "$(grep -o '"train_seconds":[0-9.]*' compared/slow/figures.json | cut -d: -f2) < 12"
 if cmp -s compared/quick/run/annotation_val.json compared/slow/run/annotation_val.json; then pass; else fail "the recipes had other splits"; fi
+printf 'base = "quick.toml"\n[model]\nseed_threshold = 0.999\nthreshold = 0.01\n' >blind.toml
+expect 0 "blind: no cell in any" compare --recipes quick.toml,blind.toml
 expect 5 "failed with exit code 5" compare --recipes quick.toml,wild.toml
 grep -q '^| `wild` | timing a few steps failed with exit code 5: ' compared/compare.md && pass || fail "compare.md does not say why a recipe failed"
 printf 'base = "slow.toml"\n[model]\nbase_channels = 64\n[data]\nimage_size = 96\n[solver]\nbatch_size = 64\n' >heavy.toml
