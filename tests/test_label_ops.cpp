@@ -143,7 +143,7 @@ TEST_CASE("the op Watershed: its ties, and scikit-image's labels where there are
   CHECK(row({0, 1, 2, 3, 2, 1, 0}, "1.....2") == "1111222");  // a tie: the first neighbour,
   CHECK(row({0, 1, 2, 3, 2, 1, 0}, "2.....1") == "2222111");  // whatever its number
   CHECK(row({0, 3, 3, 3, 2}, "1...2") == "11122");            // the flood rises to 3 on both sides, from wherever
-  CHECK(row({0, 3, 3, 3, 3}, "1...2") == "11122");            // what rises comes before a marker's neighbours,
+  CHECK(row({3, 3, 3, 3, 0}, "1...2") == "11222");            // what rises comes before a marker's neighbours,
   CHECK(row({3, 3, 3, 0}, "1..2") == "1122");                 // but after the marker
   CHECK(row({0, NAN, 1, INFINITY, 0}, "1...2") == "11222");   // NaN is above all
 
