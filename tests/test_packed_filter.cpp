@@ -48,7 +48,7 @@ TEST_CASE("packed filters: the same bits, for images of any size, until the weig
     other->initialize(2);
     net->eval();
     const Tensor x = noise({1, 64, 64, 1}), larger = noise({2, 96, 64, 1});
-    const Tensor largest = noise({1, 256, 192, 1});  // its convolutions keep filters in another form
+    const Tensor largest = noise({1, 256, 192, 1});  // its convolutions need nothing that is kept
     const Tensor first = plain(*net, x);
     const size_t before = memory_stats().live_bytes;
     CHECK(same_bits(packed(*net, x), first));

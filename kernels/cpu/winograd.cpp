@@ -55,7 +55,9 @@ struct Plan {
     int64_t blocks = ceil_div(tiles, std::clamp<int64_t>(fitting, 3 * height, 6 * height));
     few = blocks < 8, parts = 1;
     if (few) {
-      blocks = ceil_div(tiles, 12 * height);
+      // V of a task in 4 MB, a core's share of the third-level cache: it is read again for every few columns.
+      const int64_t most = std::clamp<int64_t>((4 << 20) / (elements * std::max(c_padded, lanes) * 4) / height, 1, 6);
+      blocks = ceil_div(tiles, most * height);
       parts = std::clamp<int64_t>(ceil_div(num_threads(), blocks), 1, std::max<int64_t>(1, panels));
       blocks = std::max(blocks, std::min(ceil_div(tiles, height), ceil_div(num_threads(), parts)));
     }
@@ -258,7 +260,8 @@ void multiply_block(const WinogradConv& g, const Plan& plan, int64_t b, const fl
   }
 }
 
-const char* form_of(const WinogradConv& g) { return Plan(g).few ? "Winograd's taps" : "Winograd's transform"; }
+// With many tiles the transform is under 3 % of the work, and four times as large as the filter: not worth its memory.
+const char* form_of(const WinogradConv& g) { return Plan(g).few ? "Winograd's taps" : nullptr; }
 
 Tensor make_all_filters(const WinogradConv& g) {
   const Plan plan(g);

@@ -42,8 +42,8 @@ struct WinogradConv {
   int64_t p = 1, q = 1, k = 0;
   ConvEpilogue epilogue{};
 };
-// What a run on images of this size can be spared, made of filter, f_..., c and k alone, and its form: it serves all images for which
-// the form is the same. Four times the filter's size where there are many tiles, else as large as the filter.
+// What a run on images of this size can be spared, made of filter, f_..., c and k alone, as large as the filter, and its form: it serves
+// all images for which the form is the same. No form: nothing worth its memory.
 const char* packed_form(const WinogradConv& conv);
 Tensor packed_filter(const WinogradConv& conv);
 void run(const WinogradConv& conv, const Tensor& packed);  // packed may be absent
