@@ -272,8 +272,8 @@ std::string SeedCheck::warning() const {
   const ModelConfig& m = config_.model;
   if (instances_ > 0 || 2 * with_cell_pixels_ <= images_ || m.seed_threshold <= 0) return "";
   return fmt::format(
-      "no cell in any of {} images, though {} of them have pixels of cells: likely no patch of model.seed_size = {} pixels is the "
-      "inside of a cell with a probability above model.seed_threshold = {}; train longer, or lower these, such as --set "
+      "no cell in any of {} images, though {} of them have pixels of cells: likely no patch of model.seed_size = {} pixels is "
+      "the inside of a cell with a probability above model.seed_threshold = {}; train longer, or lower these, such as --set "
       "model.seed_threshold={}",
       images_, with_cell_pixels_, m.seed_size, m.seed_threshold, m.seed_threshold / 2);
 }
