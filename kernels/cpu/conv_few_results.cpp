@@ -1,5 +1,5 @@
-// The data gradient of convolutions with up to four output channels and stride 1: a network's last layers. Too few numbers are summed for a
-// matrix product to pay; here the image's channels are the vectors, and a few pixels share each load of the filter. dy is read from a
+// The data gradient of convolutions with up to four output channels, stride 1 and a filter of several pixels: a network's last layers. Too few
+// numbers are summed for a matrix product to pay; here the image's channels are the vectors, and a few pixels share each load of the filter. dy is read from a
 // copy with a border of zeros, so that no pixel is a special case.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/conv_few_results.cpp"
@@ -101,7 +101,7 @@ HWY_AFTER_NAMESPACE();
 namespace glia::cpu {
 
 bool few_results_applicable(const ConvGeometry& g, ConvPass pass) {
-  return pass == ConvPass::data_gradient && g.groups == 1 && g.k >= 1 && g.k <= 4 && g.r * g.s <= 25 &&
+  return pass == ConvPass::data_gradient && g.groups == 1 && g.k >= 1 && g.k <= 4 && g.r * g.s > 1 && g.r * g.s <= 25 &&
          g.stride == std::array<int64_t, 2>{1, 1};
 }
 
