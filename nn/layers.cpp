@@ -65,6 +65,8 @@ Tensor Conv2d::of_concat(const Tensor& a, const Tensor& b) const {
 }
 
 Tensor Conv2d::operator()(const Tensor& x, BatchNorm2d& norm, Activation activation) const {
+  GLIA_CHECK(op_.activation == Activation::none,
+             "a convolution with a norm behind it has an activation of its own: give it to the call");
   if (!norm.constant()) return norm((*this)(x), activation);
   const auto [scale, shift] = behind(bias_, norm);
   glia::Conv2d op = with_packed(op_, packed_, training());
@@ -73,6 +75,8 @@ Tensor Conv2d::operator()(const Tensor& x, BatchNorm2d& norm, Activation activat
 }
 
 Tensor Conv2d::of_concat(const Tensor& a, const Tensor& b, BatchNorm2d& norm, Activation activation) const {
+  GLIA_CHECK(op_.activation == Activation::none,
+             "a convolution with a norm behind it has an activation of its own: give it to the call");
   glia::ConcatConv2d op{with_packed(op_, packed_, training())};
   if (!op.conv.packed) scaled_.clear();
   if (!norm.constant()) return norm(of_concat(a, b), activation);
@@ -127,6 +131,7 @@ Tensor BatchNorm2d::operator()(const Tensor& x, Activation activation) {
   const int64_t count = x.size() / x.dim(-1);
   update_running_stats({.count = count, .momentum = options_.momentum, .unbiased = options_.unbiased}, mean, variance,
                        running_mean_, running_var_);
+  weights_changed();  // what convolutions made of the statistics before
   ++*batches_.data<int64_t>();
   return y;
 }

@@ -49,6 +49,7 @@ struct Loop {
 
  private:
   void run_share(Share& share) {
+    if (share.next.load(std::memory_order_relaxed) >= share.end) return;  // most are done when others come to help
     for (int64_t i = share.next.fetch_add(1, std::memory_order_relaxed); i < share.end;
          i = share.next.fetch_add(1, std::memory_order_relaxed)) {
       try {

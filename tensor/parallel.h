@@ -9,7 +9,7 @@
 namespace glia {
 
 int num_threads();  // at first one for each physical core that this process may run on (tensor/cores.h)
-void set_num_threads(int n);  // n >= 1; call from the main thread, not inside a parallel loop
+void set_num_threads(int n);  // n >= 1; call from the main thread, while nobody computes
 int thread_index();           // 0 .. num_threads()-1 inside a loop, 0 outside: for per-thread scratch
 
 // A non-owning reference to a callable (it must outlive the call).

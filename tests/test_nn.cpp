@@ -198,6 +198,13 @@ TEST_CASE("a batch norm of evaluation is part of the convolution, and follows th
       }
       net.eval();
       check();
+      {  // the norm alone goes on: its statistics, measured again
+        const NoGrad no_grad;
+        net.norm.train();
+        net(a * a, b, true);
+        net.norm.eval();
+      }
+      check();
       check();
       net.train();
       net(a, noise(b.shape(), 9), false);

@@ -32,6 +32,8 @@ const WinogradCase winograd_cases[] = {
     {"few tiles, whose filters come in parts", 1, 38, 44, 120, 70, 1, 1, 1, 1, true},
     {"few tiles in two blocks", 1, 60, 62, 40, 70, 1, 1, 1, 1, false},
     {"fewer channels than a vector", 1, 20, 20, 3, 5, 1, 1, 1, 1, false},
+    {"a pixel", 3, 1, 1, 17, 33, 1, 1, 1, 1, false},
+    {"two pixels and three, padding of two", 2, 2, 3, 16, 16, 2, 2, 2, 2, true},
 };
 
 Tensor random_tensor(const Shape& shape, uint64_t stream) {
@@ -206,6 +208,15 @@ TEST_CASE("Winograd's algorithm takes a batch without images") {
   const Tensor y =
       apply(Conv2d{.pad = {1, 1, 1, 1}}, Tensor({0, 8, 8, 16}), Tensor::zeros({16, 3, 3, 16}), Tensor(), Tensor(), Tensor());
   CHECK(y.shape() == Shape({0, 8, 8, 16}));
+}
+
+TEST_CASE("Winograd's weight gradient of a filter without output channels is empty") {
+  const ForcedWinograd forced;
+  const Tensor x = random_tensor({1, 8, 8, 16}, 1), w({0, 3, 3, 16}), dy({1, 8, 8, 0});
+  Tensor dw({0, 3, 3, 16});
+  Conv2d::backward.pick(x.device(), DType::float32)(Conv2d{.pad = {1, 1, 1, 1}}, x, w, {}, {}, {}, {}, dy, nullptr, &dw, nullptr,
+                                                    nullptr, nullptr);
+  CHECK(dw.size() == 0);
 }
 
 TEST_CASE("precision exact keeps to direct sums") {

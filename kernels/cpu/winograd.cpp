@@ -140,12 +140,14 @@ void make_filters(const WinogradConv& g, const Plan& plan, const float* kept, in
 // V of tile t, which is number i of its block.
 void make_tile(const WinogradConv& g, const Plan& plan, int64_t t, int64_t i, float* v) {
   const auto at = plan.grid.place(t), next = plan.grid.place(t + 1);
+  const int64_t known = next.column == 0 ? 0 : 2;  // columns that are in this tile already
   float* row = v + i / plan.rows * plan.c_padded * height + i % plan.rows * lanes;
   for (int64_t c = 0; c < g.c; c += lanes) {
     const auto [x, pixel] = g.x.channel(c, g.c);
     const int64_t image = g.h * g.w * pixel;
-    if (next.image < g.images)  // two columns are in this tile already
-      prefetch_pixels(x + next.image * image, g.h, g.w, pixel, next.row - g.top, next.column - g.left + 2, tile_in, tile_out, c);
+    if (next.image < g.images)
+      prefetch_pixels(x + next.image * image, g.h, g.w, pixel, next.row - g.top, next.column - g.left + known, tile_in,
+                      tile_in - known, c);
     input_tile(x + at.image * image, g.h, g.w, pixel, at.row - g.top, at.column - g.left, g.c - c, row + c * height,
                plan.v_plane);
   }

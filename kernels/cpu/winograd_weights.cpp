@@ -52,11 +52,11 @@ struct Plan {
     groups = ceil_div(tiles, group);
 
     const int64_t wanted = ceil_div(num_threads(), groups);
-    part_panels = std::clamp<int64_t>(ceil_div(panels, wanted), 1, at_once ? 4 : panels);
+    part_panels = ceil_div(panels, std::max(wanted, ceil_div(panels, at_once ? 4 : 14)));
     c_parts = ceil_div(panels, part_panels);
     const int64_t part = part_panels * panel_width;
-    k_block = std::min(k_padded,
-                       at_once ? std::max(lanes, l2_bytes() / 2 / (elements * part * 4) / lanes * lanes) : 64 / lanes * lanes);
+    const int64_t in_caches = std::min(l2_bytes() / 2 / (elements * part * 4), (4 << 20) / (elements * tiles * 4));
+    k_block = std::min(k_padded, at_once ? std::max(lanes, in_caches / lanes * lanes) : 64 / lanes * lanes);
     const int64_t k_blocks = ceil_div(k_padded, k_block);
     part_blocks = ceil_div(k_blocks, std::min(k_blocks, ceil_div(wanted, c_parts)));
     k_parts = ceil_div(k_blocks, part_blocks);
@@ -97,12 +97,14 @@ void gradient_tile(const float* image, int64_t h, int64_t w, int64_t c, int64_t 
 // V of tile t, which is number i of its block, in some panels.
 void make_pixels(const WinogradWeights& g, const Plan& plan, int64_t t, int64_t i, const Part& part, float* v) {
   const auto at = plan.grid.place(t), next = plan.grid.place(t + 1);
+  const int64_t known = next.column == 0 ? 0 : 2;  // columns that are in this tile already
   const int64_t from = part.panel_begin * panel_width;
   for (int64_t c = from; c < part.panel_end * panel_width; c += lanes) {
     const auto [x, pixel] = g.x.channel(std::min(c, g.c - 1), g.c);  // behind the last are zeros, nothing is read
     const int64_t image = g.h * g.w * pixel;
-    if (next.image < g.images)  // two columns are in this tile already
-      prefetch_pixels(x + next.image * image, g.h, g.w, pixel, next.row - g.top, next.column - g.left + 2, tile_in, tile_out, c);
+    if (next.image < g.images)
+      prefetch_pixels(x + next.image * image, g.h, g.w, pixel, next.row - g.top, next.column - g.left + known, tile_in,
+                      tile_in - known, c);
     input_tile(x + at.image * image, g.h, g.w, pixel, at.row - g.top, at.column - g.left, std::max<int64_t>(0, g.c - c),
                v + ((c - from) / panel_width * plan.block + i) * panel_width + c % panel_width, plan.v_plane);
   }
@@ -197,7 +199,7 @@ void run_part(const WinogradWeights& g, const Plan& plan, const Part& part, floa
 }
 
 void run_winograd_weights(const WinogradWeights& g) {
-  if (g.images * g.p * g.q * g.c == 0) {
+  if (g.images * g.p * g.q * g.c * g.k == 0) {
     std::fill(g.dw, g.dw + g.k * 9 * g.c, 0.0f);
     return;
   }
