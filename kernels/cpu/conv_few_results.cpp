@@ -1,6 +1,6 @@
-// The data gradient of convolutions with up to four output channels, stride 1 and a filter of several pixels: a network's last layers. Too few
-// numbers are summed for a matrix product to pay; here the image's channels are the vectors, and a few pixels share each load of the filter. dy is read from a
-// copy with a border of zeros, so that no pixel is a special case.
+// The data gradient of convolutions with up to four output channels, stride 1 and a filter of several pixels: a network's last layers. Too
+// few numbers are summed for a matrix product to pay; here the image's channels are the vectors, and a few pixels share each load of the
+// filter. dy is read from a copy with a border of zeros, so that no pixel is a special case.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/conv_few_results.cpp"
 #include <hwy/foreach_target.h>

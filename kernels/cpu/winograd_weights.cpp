@@ -28,7 +28,8 @@ constexpr int64_t chain = 128;  // tiles that are summed before they are added t
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// How a problem is cut. Only `c_parts` and `k_parts` depend on the number of threads.
+// How a problem is cut. What decides the order of sums, groups and chains, depends on the sizes alone; parts and blocks depend on the number of
+// threads too.
 struct Plan {
   TileGrid grid;
   int64_t panels, k_padded;
