@@ -33,6 +33,7 @@ class FunctionRef<R(Args...)> {
 
 // Calls body(begin, end) for [0, grain), [grain, 2*grain), ... until count. Chunks run in any order, on any thread. Nested
 // calls and calls from a second thread at the same time run serially. An exception in a chunk is thrown again here.
+// In a body, results that would be subnormal floats (below 1.2e-38) are zeros; subnormal operands are what they are.
 void parallel_for(int64_t count, int64_t grain, FunctionRef<void(int64_t begin, int64_t end)> body);
 
 // While one lives, parallel_for calls of this thread run serially and leave the pool to others: for threads that prepare data beside

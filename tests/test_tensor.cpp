@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -211,6 +212,32 @@ TEST_CASE("parallel_for: every index once, the same chunks for any number of thr
   }
   CHECK(sum == 4 * 50 * 64);
 }
+
+#if defined(__x86_64__)
+TEST_CASE("parallel_for: subnormal results are zeros in a body, on every thread, and only there") {
+  const int threads = num_threads();
+  const volatile float tiny = std::numeric_limits<float>::denorm_min(), least = std::numeric_limits<float>::min();
+  const auto subnormal = [&] { return least * 0.5f; };
+  for (const int n : {1, 2, 8}) {
+    set_num_threads(n);
+    for (const int64_t count : {1, 64}) {
+      std::atomic<int> wrong{0};
+      const auto body = [&](int64_t, int64_t) {
+        if (subnormal() != 0 || tiny * 0x1p100f != 0x1p-49f) ++wrong;
+        if (count == 64) std::this_thread::sleep_for(std::chrono::microseconds(50));  // so that all threads take part
+      };
+      parallel_for(count, 1, body);
+      parallel_for(2, 1, [&](int64_t, int64_t) { parallel_for(count, 1, body); });
+      const SerialRegion serial;
+      parallel_for(count, 1, body);
+      CHECK(wrong == 0);
+      CHECK_THROWS(parallel_for(count, 1, [](int64_t, int64_t) { throw std::runtime_error("a chunk"); }));
+      CHECK(subnormal() > 0);
+    }
+  }
+  set_num_threads(threads);
+}
+#endif
 
 TEST_CASE("Philox4x32-10: the known answers of its authors, and sane distributions") {
   using Words = std::array<uint32_t, 4>;
