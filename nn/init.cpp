@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "tensor/parallel.h"
 #include "tensor/random.h"
 
 namespace glia {
@@ -27,7 +28,10 @@ constexpr std::array<std::pair<std::string_view, Initializer>, 12> names{{
 template <class Draw>
 void fill(const Tensor& t, const Draw& draw) {
   dispatch_floating(t.dtype(), "initialize", [&]<class T>(T) {
-    for (int64_t i = 0; i < t.size(); ++i) t.data<T>()[i] = static_cast<T>(draw(static_cast<uint64_t>(i)));
+    T* to = t.data<T>();
+    parallel_for(t.size(), 1 << 14, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] = static_cast<T>(draw(static_cast<uint64_t>(i)));
+    });
   });
 }
 
