@@ -180,6 +180,7 @@ struct Assign {
 // `place` starts messages ("recipe.toml:12: "), `origin` is remembered.
 void assign(Config& config, const std::string& name, const TomlValue& value, const std::string& place,
             const std::string& origin) {
+  if (name == "eval.max_detections") return;  // older versions wrote it into checkpoints; nothing ever read it
   const ConfigKey* key = find_config_key(name);
   if (!key) throw UsageError("{}unknown key \"{}\"{}", place, name, key_suggestion(name));
   const ConfigSlot slot = key->slot(config);

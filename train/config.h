@@ -136,7 +136,6 @@ struct EvalConfig {
   bool remove_overlaps = true;
   bool flip = false;
   bool losses = false;
-  std::vector<double> max_detections{1, 10, 100};
   int64_t batch_size = 1;
   int64_t max_images = 0;
   int64_t pictures = 4;

@@ -190,7 +190,6 @@ void check_solver(const Config& c) {
   if (!c.loss.terms.empty() &&
       std::none_of(c.loss.terms.begin(), c.loss.terms.end(), [](const auto& term) { return term.second > 0; }))
     fail(c, "loss.terms", "want at least one term with a weight above 0");
-  if (c.eval.max_detections.size() != 3) fail(c, "eval.max_detections", "want three limits");
 }
 
 }  // namespace

@@ -201,7 +201,6 @@ void add_eval(std::vector<ConfigKey>& keys) {
        of_mask_rcnn(free(row("eval.flip", s, &E::flip, any, "also look at the mirrored image, and join what is found"))),
        of_mask_rcnn(free(
            row("eval.losses", s, &E::losses, any, "also the losses of the validation images, at the price of a second pass"))),
-       free(row("eval.max_detections", s, &E::max_detections, between(1, 1e6), "the three limits of ar1, ar10, ar100")),
        free(row("eval.batch_size", s, &E::batch_size, between(1, 65536), "images per evaluated batch")),
        free(row("eval.max_images", s, &E::max_images, between(0, big), "evaluate the first N validation images; 0: all")),
        free(row("eval.pictures", s, &E::pictures, between(0, 1000), "validation images drawn at the end"))});
