@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Glia against PyTorch on the same work, interleaved: ratios of median time and of peak memory.
 
-    python3 bench/compare_pytorch.py [--glia build/bin/glia] [--rounds 5] [--base 64] [--only train_b5] [--modes default tuned]
+    python3 bench/compare_pytorch.py [--glia build/bin/glia] [--rounds 5] [--seconds 8] [--only train_b5] [--modes default tuned]
     python3 bench/compare_pytorch.py --avx2 ...
     python3 bench/compare_pytorch.py --device cuda [--only train_b16] [--modes tf32 bf16 bf16_compiled]
 
@@ -13,8 +13,9 @@ Needs `pip install torch numpy` (and for `tuned`: Debian's libjemalloc2 and libo
 Mask R-CNN is detectron2's where it is installed, else torchvision's (`pip install torchvision`), which differs in details that
 hardly change the time but in one: ROIAlign takes 2 x 2 samples a bin, not as many as the bin is wide. Everything is float32.
 PyTorch's modes: `default` is what a user gets after torch.set_num_threads; `tuned` is channels_last, fused Adam, LLVM's OpenMP with
-pinned threads, jemalloc that keeps its pages, and huge pages. Each round runs every contender once, so that a busy moment hits all
-alike. Memory is the process's peak; of PyTorch's, `base` is what importing it takes; the last column is all of Glia's over PyTorch's
+pinned threads, jemalloc that keeps its pages, and huge pages. Each round runs every contender once, for --seconds of steps whose median
+counts, so that a busy moment hits all alike: on a virtual machine a process's first steps can be slow, for its host has yet to find the
+memory. Memory is the process's peak; of PyTorch's, `base` is what importing it takes; the last column is all of Glia's over PyTorch's
 without that. --avx2 keeps both sides to AVX2: GLIA_SIMD, ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA.
 
 With --device cuda the work is the UNet's, in batches of 16 (train_b16, infer_b16), and the modes are precisions: both sides compute in
@@ -210,17 +211,20 @@ def cuda_worker(mode, base, name):
 
 
 def torch_worker(mode, base, name, threads):
-    """Runs one step per line of standard input; answers with {seconds, peak_mb}."""
+    """Runs steps for as many seconds as a line of standard input says, at least one; answers with {seconds: their median, peak_mb}."""
     import torch
     torch.set_num_threads(threads)
     base_mb = rss("VmRSS")
     step = unet_step(base, *UNET[name], mode) if name in UNET else mask_rcnn_step(name, mode)
     step()
     print(json.dumps({"ready": torch.__version__}), flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        step()
-        print(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": rss("VmHWM"), "base_mb": base_mb}), flush=True)
+    for line in sys.stdin:
+        times, begin = [], time.perf_counter()
+        while not times or time.perf_counter() - begin < float(line):
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        print(json.dumps({"seconds": statistics.median(times), "peak_mb": rss("VmHWM"), "base_mb": base_mb}), flush=True)
 
 
 def tuned_environment():
@@ -243,8 +247,8 @@ def start_torch(mode, base, name, threads, device):
     return worker, json.loads(ready)["ready"]
 
 
-def run_torch(worker):
-    worker.stdin.write("\n")
+def run_torch(worker, seconds=0):
+    worker.stdin.write(f"{seconds}\n")
     worker.stdin.flush()
     answer = json.loads(worker.stdout.readline())
     return answer["seconds"], answer["peak_mb"], answer["base_mb"]
@@ -260,16 +264,16 @@ def glia_arguments(name, base):
     return ["mask_rcnn_r50_fpn", "--mode", what, "--size", f"{h}x{w}", "--batch", str(images), *count]
 
 
-def bench_step(glia, arguments, threads):
-    """One step that is timed, after one to warm up: what `glia bench step` writes of it."""
+def bench_step(glia, arguments, threads, seconds):
+    """Steps for so many seconds, at least one, after one to warm up: what `glia bench step` writes of them."""
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        subprocess.run([glia, "bench", "step", *arguments, "--seconds", "0", "--threads", str(threads), "--json", out.name, "--quiet"],
+        subprocess.run([glia, "bench", "step", *arguments, "--seconds", str(seconds), "--threads", str(threads), "--json", out.name, "--quiet"],
                        check=True, stdout=subprocess.DEVNULL)
         return json.load(open(out.name))
 
 
-def run_glia(glia, base, name, threads):
-    line = bench_step(glia, glia_arguments(name, base), threads)
+def run_glia(glia, base, name, threads, seconds):
+    line = bench_step(glia, glia_arguments(name, base), threads, seconds)
     return line["median_s"], line["peak_rss_mb"]
 
 
@@ -308,6 +312,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--glia", default="build/bin/glia")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8, help="of steps, in each round")
     parser.add_argument("--base", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--avx2", action="store_true")
@@ -329,9 +334,9 @@ def main():
         workers = {mode: start_torch(mode, args.base, name, args.threads, "cpu") for mode in args.modes}
         samples = {key: [] for key in ["glia", *args.modes]}
         for _ in range(args.rounds):
-            samples["glia"].append(run_glia(args.glia, args.base, name, args.threads))
+            samples["glia"].append(run_glia(args.glia, args.base, name, args.threads, args.seconds))
             for mode, (worker, _) in workers.items():
-                samples[mode].append(run_torch(worker))
+                samples[mode].append(run_torch(worker, args.seconds))
         median = {key: [statistics.median(column) for column in zip(*rows)] for key, rows in samples.items()}
         for mode, (worker, version) in workers.items():
             worker.stdin.close()

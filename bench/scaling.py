@@ -20,7 +20,7 @@ THREADED = {"train": ["study/unet", "--size", "256x256", "--batch", "5", "--mode
 
 
 def seconds(glia, arguments, threads):
-    return bench_step(glia, arguments, threads)["median_s"]
+    return bench_step(glia, arguments, threads, 4)["median_s"]
 
 
 def relative_cost(seconds_of):
