@@ -188,18 +188,16 @@ class Comparison {
     const ChildResult probe = child(train_words(entry, folder / "probe", plan_of_probe()), log, budget_,
                                     [] { return std::string("timing a few steps"); });
     if (stop_requested()) return std::nullopt;
-    const std::vector<LoggedStep> timed = last_steps(folder / "probe", 4);
-    if (probe.code != 0 || timed.empty()) return failed(entry, "timing a few steps", log);
-    double step_seconds = 0;
-    const int64_t images = entry.config.solver.batch_size * entry.config.solver.accumulate;
-    for (const LoggedStep& t : timed) step_seconds += double(images) / std::max(t.images_per_s, 1e-9) / double(timed.size());
+    if (probe.code == 0) read_truth(folder / "probe");
+    const auto pace = pace_of_probe(folder / "probe", entry.config.solver, static_cast<int64_t>(truth_.samples.size()));
+    if (probe.code != 0 || !pace) return failed(entry, "timing a few steps", log);
     std::error_code ignored;
     fs::remove_all(folder / "probe", ignored);
 
     ComparedRecipe row;
     row.name = entry.name;
     row.settings = settings_of(entry);
-    const std::vector<std::string> plan = plan_of_training(entry.config.solver, step_seconds, budget_, row.planned_steps);
+    const std::vector<std::string> plan = plan_of_training(entry.config, *pace, budget_, row.planned_steps);
     const ChildResult training = child(train_words(entry, run, plan), log, budget_, [&] {
       const std::vector<LoggedStep> last = last_steps(run, 1);
       return last.empty() ? std::string("starting")

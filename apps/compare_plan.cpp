@@ -4,6 +4,7 @@
 #include <rapidjson/document.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 
 #include "tensor/error.h"
@@ -25,19 +26,50 @@ double parse_duration(const std::string& text) {
   return value * factor;
 }
 
+namespace {
+
+constexpr int64_t probe_images = 3;
+constexpr double share_of_steps = 0.85;
+
+}  // namespace
+
 std::vector<std::string> plan_of_probe() {
-  return {"solver.max_iterations=8", "eval.max_images=1",     "eval.every=1000000",
-          "eval.pictures=0",         "run.tensorboard=false", "run.log_every=4"};
+  return {"solver.max_iterations=8", fmt::format("eval.max_images={}", probe_images),
+          "eval.every=1000000",      "eval.pictures=0",
+          "run.tensorboard=false",   "run.log_every=4"};
 }
 
-std::vector<std::string> plan_of_training(const SolverConfig& solver, double step_seconds, double budget, int64_t& steps) {
-  constexpr double share_of_steps = 0.85;
-  constexpr int64_t evaluations = 5;
-  const auto fit = std::max<int64_t>(1, static_cast<int64_t>(share_of_steps * budget / step_seconds));
+std::optional<Pace> pace_of_probe(const std::filesystem::path& run, const SolverConfig& solver, int64_t validation_images) {
+  const std::vector<LoggedStep> timed = last_steps(run, 4);
+  if (timed.empty()) return std::nullopt;
+  Pace pace{.validation_images = validation_images};
+  const auto images = static_cast<double>(solver.batch_size * solver.accumulate);
+  for (const LoggedStep& t : timed) pace.step_seconds += images / std::max(t.images_per_s, 1e-9) / double(timed.size());
+  // The last step's line is written when the step is done, the evaluation's when that is.
+  std::error_code error;
+  const auto begin = std::filesystem::last_write_time(run / "metrics.jsonl", error);
+  const auto end = error ? begin : std::filesystem::last_write_time(run / "results.csv", error);
+  if (!error && end > begin)
+    pace.image_seconds = std::chrono::duration<double>(end - begin).count() /
+                         static_cast<double>(std::clamp<int64_t>(validation_images, 1, probe_images));
+  return pace;
+}
+
+std::vector<std::string> plan_of_training(const Config& config, const Pace& pace, double budget, int64_t& steps) {
+  const SolverConfig& solver = config.solver;
+  const auto fit = std::max<int64_t>(1, static_cast<int64_t>(share_of_steps * budget / pace.step_seconds));
   steps = solver.max_iterations > 0 ? std::min(solver.max_iterations, fit) : fit;
+  // Rather few evaluations than such of less than 16 images, which say little about which checkpoint is the best.
+  const auto of_all = [&](int64_t some) { return some > 0 ? std::min(some, pace.validation_images) : pace.validation_images; };
+  const int64_t most = of_all(config.eval.max_images);
+  const double affordable = (1 - share_of_steps) * budget / std::max(pace.image_seconds, 1e-6);  // images, of all evaluations
+  const auto whole = [](double x) { return static_cast<int64_t>(std::min(x, 1e9)); };
+  const int64_t evaluations = std::clamp<int64_t>(whole(affordable / double(std::clamp<int64_t>(most, 1, 16))), 1, 5);
+  const int64_t images = std::clamp<int64_t>(whole(affordable / double(evaluations)), 1, std::max<int64_t>(1, most));
   const double shorter = solver.max_iterations > 0 ? double(steps) / double(solver.max_iterations) : 1;
   std::vector<std::string> settings{fmt::format("solver.max_iterations={}", steps),
                                     fmt::format("eval.every={}", (steps + evaluations - 1) / evaluations)};
+  if (images < most) settings.push_back(fmt::format("eval.max_images={}", images));
   if (shorter == 1) return settings;
   const auto earlier = [&](double step) { return std::max<int64_t>(1, static_cast<int64_t>(step * shorter)); };
   for (const auto& [key, at] :
