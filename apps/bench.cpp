@@ -7,6 +7,7 @@
 #include <fstream>
 #include <memory>
 
+#include "apps/bench_columns.h"
 #include "apps/bench_load.h"
 #include "apps/cli.h"
 #include "apps/segmentation.h"
@@ -31,25 +32,12 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  std::string what, recipe, mode = "train", size = "256x256", json;
+  DataOptions data_options;
+  std::string what, recipe, data, mode = "train", size = "256x256", json;
   std::vector<std::string> settings;
   int64_t batch = 5, instances = 1, detections = 0;
   double seconds = 10;
   bool explain = false, explain_choice = false;
-};
-
-// Multiply-adds of convolutions and matrix products, times 2: forward, and the gradients that are wanted.
-class FlopCounter : public OpObserver {
- public:
-  void after_forward(const char* name, std::span<const Tensor> inputs, const Tensor& y) override {
-    total_ += forward_flops(name, inputs, y) *
-              (1 + (grad_enabled() ? wants_grad(inputs[0]) + (inputs.size() > 1 && wants_grad(inputs[1])) : 0));
-  }
-  void after_backward(const Node&, std::span<const Tensor>) override {}
-  double total() const { return total_; }
-
- private:
-  double total_ = 0;
 };
 
 double peak_rss_mb() {
@@ -284,7 +272,23 @@ int run_load(const Options& options) {
   return 0;
 }
 
+int run_columns(const Options& options) {
+  if (options.recipe.empty()) throw UsageError("glia bench columns CHECKPOINT: which checkpoint of a UNet++?");
+  if (options.data.empty())
+    throw UsageError("glia bench columns: --data is required: a data set with its cells, such as RUN/annotation_val.json");
+  compare_columns({.checkpoint = options.recipe,
+                   .data = options.data,
+                   .data_options = options.data_options,
+                   .settings = options.settings,
+                   .json = options.json,
+                   .quiet = options.common.quiet},
+                  options.common.apply_to_device());
+  return 0;
+}
+
 int run(const Options& options) {
+  if (options.what != "columns" && !options.data.empty()) throw UsageError("--data: only glia bench columns reads a data set");
+  if (options.what == "columns") return run_columns(options);
   if (options.what == "step") return run_step(options);
   if (options.what == "load") return run_load(options);
   const bool on_device = options.common.device != "auto" && options.common.device != "cpu";
@@ -307,14 +311,19 @@ Command bench_command() {
   const auto options = std::make_shared<Options>();
   return {
       .name = "bench",
-      .summary = "time kernels (bench FILTER), whole steps (bench step RECIPE) or reading (bench load FILE)",
-      .example = "glia bench step unet --mode train --size 256x256 --batch 5",
+      .summary = "time kernels (bench FILTER), whole steps (bench step RECIPE), reading (bench load FILE), or a UNet++'s columns",
+      .example =
+          "glia bench step unet --mode train --size 256x256 --batch 5\n"
+          "  glia bench columns run/checkpoints/best.safetensors --data run/annotation_val.json",
       .declare =
           [options](Arguments& a) {
-            a.positional("WHAT", &options->what,
-                         "a regular expression over the micro-benchmarks' names (on a device: a part of a name), or: step, load",
-                         false);
-            a.positional("RECIPE", &options->recipe, "for step: a recipe; for load: a file of weights", false);
+            a.positional(
+                "WHAT", &options->what,
+                "a regular expression over the micro-benchmarks' names (on a device: a part of a name), or: step, load, columns",
+                false);
+            a.positional("RECIPE", &options->recipe,
+                         "for step: a recipe; for load: a file of weights; for columns: a checkpoint of unet_plus_plus", false);
+            a.option("--data", &options->data, "columns: a data set, to see what each column finds");
             a.option("--mode", &options->mode, "step: train or infer");
             a.option("--size", &options->size, "step: HxW of the images");
             a.option("--batch", &options->batch, "step: images at once");
@@ -325,8 +334,9 @@ Command bench_command() {
             a.flag("--explain-choice", &options->explain_choice,
                    "step: print which algorithm each convolution runs with, and what the others take; without step: the same of "
                    "well-known 3x3 convolutions whose names contain WHAT");
-            a.repeated("--set", &options->settings, "step: KEY=VALUE");
+            a.repeated("--set", &options->settings, "step, columns: KEY=VALUE");
             a.option("--json", &options->json, "also write the figures to this file");
+            options->data_options.declare(a);
             options->common.declare(a);
           },
       .run = [options] { return run(*options); }};

@@ -23,6 +23,20 @@ namespace glia {
 // 2 for each multiply-add of a convolution's or matrix product's forward pass; 0 of all other ops.
 double forward_flops(std::string_view op, std::span<const Tensor> inputs, const Tensor& output);
 
+// Multiply-adds of convolutions and matrix products, times 2: forward, and the gradients that are wanted.
+class FlopCounter : public OpObserver {
+ public:
+  void after_forward(const char* op, std::span<const Tensor> inputs, const Tensor& y) override {
+    total_ += forward_flops(op, inputs, y) *
+              (1 + (grad_enabled() ? wants_grad(inputs[0]) + (inputs.size() > 1 && wants_grad(inputs[1])) : 0));
+  }
+  void after_backward(const Node&, std::span<const Tensor>) override {}
+  double total() const { return total_; }
+
+ private:
+  double total_ = 0;
+};
+
 class StepProfile : public OpObserver {
  public:
   struct Row {

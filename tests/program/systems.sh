@@ -35,6 +35,17 @@ for run in nested binary; do
     expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_$run$prune
   done
 done
+expect 0 "the mean of all heads" "$GLIA" bench columns binary/checkpoints/best.safetensors --data cells --json columns.json
+for prune in 0 1 4; do
+  expect 0 "" "$GLIA" evaluate --truth cells --pred found_binary$prune --json scores.json
+  grep "\"prune\": $prune," columns.json >column.json
+  for metric in map_iou f1_at_50; do
+    holds "($(number column.json $metric) - $(number scores.json $metric)) ^ 2 < 1e-10"
+  done
+done
+holds "$(number columns.json gflop_per_image) < 0.3 * $(number column.json gflop_per_image)"
+expect 2 "--data is required" "$GLIA" bench columns binary/checkpoints/best.safetensors
+expect 2 "only glia bench columns reads a data set" "$GLIA" bench step unet --data cells
 goes_on going-nested unet_plus_plus "${UNET[@]}"
 goes_on going-transposed unet_plus_plus "${UNET[@]}" --set model.upsample=transposed --set model.dropout=true
 expect 2 "at most the number of columns" "$GLIA" predict nested/checkpoints/best.safetensors --images cells --out p --set model.prune=5
@@ -54,6 +65,7 @@ for recipe in cascade_cells mask_scoring_cells; do
   expect 0 "ap50" "$GLIA" evaluate --truth cells --pred found_$recipe
   goes_on going-$recipe $recipe "${MASKS[@]}"
 done
+expect 2 "only unet_plus_plus has columns" "$GLIA" bench columns cascade_cells/checkpoints/last.safetensors --data cells
 for loss in loss_cls_stage0 loss_box_reg_stage1 loss_cls_stage2 loss_mask; do holds "$(number cascade_cells/metrics.jsonl $loss) > 0"; done
 holds "$(number mask_scoring_cells/metrics.jsonl loss_maskiou) >= 0"
 expect 0 "roi_heads.box_head.2.fc1.weight" "$GLIA" inspect cascade_cells/checkpoints/last.safetensors
