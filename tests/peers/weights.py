@@ -1,7 +1,7 @@
-"""Weights that `glia convert` writes, loaded by PyTorch, safetensors and NumPy; and PyTorch's, inspected by Glia.
+"""Weights that `glia convert` writes, loaded by PyTorch, safetensors, NumPy and detectron2; and PyTorch's, inspected by Glia.
 
-Needs torch, numpy and safetensors, and torchvision for one part, which says so where it is not there; not part of the tests that
-always run.
+Needs torch, numpy and safetensors, and torchvision and detectron2 for one part each, which says so where it is not there; not part
+of the tests that always run.
 usage: weights.py PATH_OF_GLIA [FOLDER_OF_SAMPLES]
 """
 import pickle
@@ -108,8 +108,58 @@ def torchvision_model(folder):
         assert len(want["boxes"]) > 0
 
 
+def detectron2_model(folder):
+    try:
+        from detectron2 import model_zoo
+        from detectron2.checkpoint import DetectionCheckpointer
+        from detectron2.config import get_cfg
+        from detectron2.modeling import build_model
+    except ImportError as e:
+        print(f"detectron2 is not installed ({e}): its Mask R-CNN was not checked")
+        return
+    cfg = get_cfg()
+    cfg.merge_from_file(model_zoo.get_config_file("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"))
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 3, 0.0
+
+    def detections(net, image):
+        with torch.no_grad():
+            return {k: getattr(v, "tensor", v) for k, v in net([{"image": image}])[0]["instances"].get_fields().items()}
+
+    def loaded(file):  # into a network of other random weights
+        net = build_model(cfg).eval()
+        DetectionCheckpointer(net).load(str(file))
+        return net
+
+    torch.manual_seed(3)
+    net, image = build_model(cfg).eval(), torch.rand(3, 128, 160) * 255
+    want = detections(net, image)
+    assert len(want["scores"]) > 0
+    torch.save({"model": net.state_dict()}, folder / "there.pth")
+    glia("convert", folder / "there.pth", folder / "here.safetensors", "--names", "torchvision")
+    for ending in ("pkl", "pth"):
+        glia("convert", folder / "here.safetensors", folder / f"back.{ending}", "--names", "detectron2")
+        same_dict(detections(loaded(folder / f"back.{ending}"), image), want)  # the exact same detections
+
+    # A network that Glia trained is there what it is here.
+    settings = ["model.num_classes=3", f"init.weights={folder / 'back.pth'}", "solver.max_iterations=2", "solver.batch_size=1",
+                "solver.milestones=[]", "solver.schedule=constant", "data.val_fraction=0.34", "data.workers=0", "eval.every=1000",
+                "input.min_size_train=[]", "input.max_size_train=0"]
+    glia("synth", "--out", folder / "cells", "--images", 3, "--size", "128x160", "--quiet")
+    glia("train", "mask_rcnn_r50_fpn", "--data", folder / "cells", "--out", folder / "run", "--quiet",
+         *[part for word in settings for part in ("--set", word)])
+    for ending in ("pkl", "safetensors"):
+        glia("convert", folder / "run" / "checkpoints" / "last.safetensors", folder / f"trained.{ending}", "--names", "detectron2")
+    trained, state = load_file(folder / "trained.safetensors"), loaded(folder / "trained.pkl").state_dict()
+    same_dict({k: v for k, v in state.items() if k in trained}, trained)
+    assert any(not torch.equal(v, net.state_dict()[k]) for k, v in trained.items())  # it was trained
+    left = set(state) - set(trained)
+    assert left <= {k for k in left if k.startswith(("pixel_", "proposal_generator.anchor_generator."))}, left
+
+
 with tempfile.TemporaryDirectory() as name:
     samples(Path(name))
     pytorch(Path(name))
     torchvision_model(Path(name))
+    detectron2_model(Path(name))
 print(f"{checks} tensors are the same to the bit")
