@@ -62,7 +62,7 @@ struct Loop {
 
   void run_chunks(int thread) {
     const bool was_inside = std::exchange(inside_loop, true);
-    const FlushToZero mode;
+    [[maybe_unused]] const FlushToZero mode;
     for (int i = 0; i < threads; ++i) run_share(shares[(thread + i) % threads]);
     inside_loop = was_inside;
   }
