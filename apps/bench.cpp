@@ -275,7 +275,9 @@ int run_load(const Options& options) {
 int run_columns(const Options& options) {
   if (options.recipe.empty()) throw UsageError("glia bench columns CHECKPOINT: which checkpoint of a UNet++?");
   if (options.data.empty())
-    throw UsageError("glia bench columns: --data is required: a data set with its cells, such as RUN/annotation_val.json");
+    throw UsageError(
+        "glia bench columns: --data is required: a data set with its cells, such as RUN/annotation_val.json with --images "
+        "FOLDER");
   compare_columns({.checkpoint = options.recipe,
                    .data = options.data,
                    .data_options = options.data_options,
@@ -314,7 +316,7 @@ Command bench_command() {
       .summary = "time kernels (bench FILTER), whole steps (bench step RECIPE), reading (bench load FILE), or a UNet++'s columns",
       .example =
           "glia bench step unet --mode train --size 256x256 --batch 5\n"
-          "  glia bench columns run/checkpoints/best.safetensors --data run/annotation_val.json",
+          "  glia bench columns run/checkpoints/best.safetensors --data run/annotation_val.json --images cells/train",
       .declare =
           [options](Arguments& a) {
             a.positional(

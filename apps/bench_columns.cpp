@@ -83,9 +83,7 @@ void compare_columns(const ColumnsOptions& options, Device device) {
     check_columns(system.config);
     return system.config.model.depth;
   }();
-  DatasetOptions read = options.data_options.options();
-  read.instances = Instances::optional;
-  const Dataset truth = open_data(options.data, read, options.quiet);
+  const Dataset truth = open_data(options.data, options.data_options.options(), options.quiet);
   const NoGrad no_grad;
   const StopSignals signals;
   std::vector<Column> columns;

@@ -59,9 +59,9 @@ std::vector<std::string> plan_of_training(const Config& config, const Pace& pace
   const SolverConfig& solver = config.solver;
   const auto fit = std::max<int64_t>(1, static_cast<int64_t>(share_of_steps * budget / pace.step_seconds));
   steps = solver.max_iterations > 0 ? std::min(solver.max_iterations, fit) : fit;
-  // Rather few evaluations than such of less than 16 images, which say little about which checkpoint is the best.
-  const auto of_all = [&](int64_t some) { return some > 0 ? std::min(some, pace.validation_images) : pace.validation_images; };
-  const int64_t most = of_all(config.eval.max_images);
+  // Fewer evaluations rather than ones of under 16 images, which say little about which checkpoint is the best.
+  const int64_t limit = config.eval.max_images,
+                most = limit > 0 ? std::min(limit, pace.validation_images) : pace.validation_images;
   const double affordable = (1 - share_of_steps) * budget / std::max(pace.image_seconds, 1e-6);  // images, of all evaluations
   const auto whole = [](double x) { return static_cast<int64_t>(std::min(x, 1e9)); };
   const int64_t evaluations = std::clamp<int64_t>(whole(affordable / double(std::clamp<int64_t>(most, 1, 16))), 1, 5);

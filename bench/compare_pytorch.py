@@ -14,9 +14,8 @@ Mask R-CNN is detectron2's where it is installed, else torchvision's (`pip insta
 hardly change the time but in one: ROIAlign takes 2 x 2 samples a bin, not as many as the bin is wide. Everything is float32.
 PyTorch's modes: `default` is what a user gets after torch.set_num_threads; `tuned` is channels_last, fused Adam, LLVM's OpenMP with
 pinned threads, jemalloc that keeps its pages, and huge pages. Each round runs every contender once, for --seconds of steps whose median
-counts, so that a busy moment hits all alike: on a virtual machine a process's first steps can be slow, for its host has yet to find the
-memory. Memory is the process's peak; of PyTorch's, `base` is what importing it takes; the last column is all of Glia's over PyTorch's
-without that. --avx2 keeps both sides to AVX2: GLIA_SIMD, ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA.
+counts (0: one step), so that a busy moment hits all alike and no single step decides. Memory is the process's peak; of PyTorch's, `base`
+is what importing it takes; the last column is all of Glia's over PyTorch's without that. --avx2 keeps both sides to AVX2: GLIA_SIMD, ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA.
 
 With --device cuda the work is the UNet's, in batches of 16 (train_b16, infer_b16), and the modes are precisions: both sides compute in
 `tf32` or `bf16` (PyTorch by autocast), PyTorch with channels_last, fused Adam and cuDNN's choice by measurement, `bf16_compiled` with

@@ -28,8 +28,8 @@ struct alignas(128) Share {
   int64_t end = 0;
 };
 
-// While one lives, this thread's results that would be subnormal are zeros (MXCSR's flush-to-zero). Intel's processors need some 150 cycles to
-// make or to read such a number, and the gradients of a network that is sure of itself are full of them.
+// While one lives, this thread's results that would be subnormal are zeros (MXCSR's flush-to-zero). Intel's processors make and read
+// such numbers many times more slowly than others (docs/performance.md), and backward passes are full of them.
 class FlushToZero {
  public:
 #if defined(__x86_64__)

@@ -136,6 +136,7 @@ TEST_CASE("config: impossible combinations") {
   CHECK(contains(error_of("", {"solver.schedule=cosine_restarts"}), "needs it"));
   CHECK(error_of("", {"loss.terms={}"}) == "");  // the system's own
   CHECK(contains(error_of("", {"loss.terms={bce=0}"}), "at least one term"));
+  CHECK(contains(error_of("", {"eval.max_detections=[1,10,100]"}), "unknown key"));  // files of older versions may have it
   CHECK(contains(error_of("", {"solver.lr"}), "want KEY=VALUE"));
   CHECK(contains(error_of("", {"=3"}), "want KEY=VALUE"));
 }

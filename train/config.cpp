@@ -180,7 +180,6 @@ struct Assign {
 // `place` starts messages ("recipe.toml:12: "), `origin` is remembered.
 void assign(Config& config, const std::string& name, const TomlValue& value, const std::string& place,
             const std::string& origin) {
-  if (name == "eval.max_detections") return;  // older versions wrote it into checkpoints; nothing ever read it
   const ConfigKey* key = find_config_key(name);
   if (!key) throw UsageError("{}unknown key \"{}\"{}", place, name, key_suggestion(name));
   const ConfigSlot slot = key->slot(config);
@@ -257,6 +256,8 @@ void read_sections(Config& config, const TomlTable& content_of, const std::strin
                        table ? suggestion(section, sections) : key_suggestion(section));
     if (!table) throw UsageError("{}: {} is a section: write [{}] and its keys below", place, section, section);
     for (const auto& [name, value] : *table) {
+      if (section == "eval" && name == "max_detections")
+        continue;  // older versions wrote it into every run; nothing ever read it
       const std::string at = fmt::format("{}:{}", source, value.line);
       assign(config, section + "." + name, value, at + ": ", at);
     }
