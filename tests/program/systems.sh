@@ -35,7 +35,7 @@ for run in nested binary; do
     expect 0 "map_iou" "$GLIA" evaluate --truth cells --pred found_$run$prune
   done
 done
-# Each column alone: what bench columns says is what predict and evaluate find. A network that finds cells, and fewer by one column than by four.
+# Each column alone: what bench columns says is what predict and evaluate find. On a network that finds cells.
 expect 0 "" "$GLIA" train unet_plus_plus --data cells --out seeing "${UNET[@]}" --set model.target=binary --set 'loss.terms={bce=1}' --set solver.lr=0.03 \
   --set model.threshold=0.4 --set solver.max_iterations=200 --set eval.every=200
 expect 0 "the mean of all heads" "$GLIA" bench columns seeing/checkpoints/best.safetensors --data cells --json columns.json
