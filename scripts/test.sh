@@ -8,7 +8,7 @@ preset=release
 if [ $# -gt 0 ] && [ "$1" != -- ]; then preset=$1; shift; fi
 if [ "${1:-}" = -- ]; then shift; fi
 targets=(all)
-if [ "$preset" = tsan ]; then  # what shares data among threads: the pool, the loader, the trainer. The rest is too slow here.
+if [ "$preset" = tsan ]; then  # all that is built with it
   targets=(glia_tests)
   set -- -R '^(tensor|data|train)$' "$@"
 fi
