@@ -172,9 +172,9 @@ ImageFile decode_jpeg(std::span<const std::byte> bytes, const std::string& name,
   Decoder d;
   ImageFile image{{}, read_header(d, bytes, name)};
   const ImageFacts& f = image.facts;
-  // The decoder needs about three times the image, and a JPEG holds at most about 1000 pixels a byte.
+  // The decoder needs about three times the image, so it gets half of the ratio: by default 1500, where a JPEG reaches 1024.
   ImageLimits tight = limits;
-  tight.expansion = std::min<uint64_t>(limits.expansion, 1024);
+  tight.expansion = std::max<uint64_t>(limits.expansion / 2, 1);
   tight.free_bytes = std::min<uint64_t>(limits.free_bytes, uint64_t{8} << 20);
   check_image_limits(f, bytes.size(), tight, name);
   const bool cmyk = d.jpeg.num_components == 4;

@@ -26,7 +26,7 @@ if(GLIA_CUDA)
 endif()
 
 # How the emulator's kernels are compiled: for tests, built fast, not fast. The sanitizers' programs run where they were built, and may take
-# its instructions: a call for each fmaf made a small network's steps thirteen times as long there.
+# its instructions: calls of fmaf were nearly half of a training's time there.
 set(emulator_options "$<$<CONFIG:Release>:-O1>;-ffp-contract=off")
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize" AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo fma REGEX "^flags.* fma( |$)" LIMIT_COUNT 1)

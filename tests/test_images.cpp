@@ -119,6 +119,11 @@ TEST_CASE("images: JPEG as libjpeg decodes it") {
   const size_t length = static_cast<size_t>(two_frames[frame + 3]) + 2;
   two_frames.insert(frame, two_frames.substr(frame, length));
   CHECK(data_error_of([&] { decode_jpeg(bytes_of(two_frames), "x", {}); }).find("two SOF markers") != std::string::npos);
+
+  const std::string small = read_file(folder / "colour.jpg");  // 37 x 45 x 3 bytes in 1225: a ratio between 4 and 5
+  const auto decode = [&](uint64_t ratio) { decode_jpeg(bytes_of(small), "x", {.expansion = ratio, .free_bytes = 0}); };
+  CHECK_NOTHROW(decode(10));
+  CHECK(data_error_of([&] { decode(9); }).find("image_ratio") != std::string::npos);
 }
 
 TEST_CASE("images: JPEG turned as Exif says") {
