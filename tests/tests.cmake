@@ -60,3 +60,4 @@ if(GLIA_WITH_CUDA)
   add_test(NAME kernel_limits COMMAND ${CMAKE_SOURCE_DIR}/scripts/check_kernel_limits.sh ${CMAKE_BINARY_DIR})
 endif()
 set_tests_properties(layers ${suites} ${scripts} PROPERTIES TIMEOUT 1200)
+set_tests_properties(systems journey parity gradients device ops PROPERTIES COST 100)  # the long ones first: the others fill the gaps
