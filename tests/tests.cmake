@@ -34,7 +34,7 @@ if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")  # one level is enough there
   endforeach()
 endif()
 set(scripts journey mistakes systems convert_weights livecell crashes errors)
-if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")  # the other scripts take the program through all that the documents' commands do
+if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")  # nine minutes there, for a program that the other scripts run, too
   list(APPEND scripts documents)
 endif()
 set(kills 100)
