@@ -9,7 +9,9 @@
 #include "kernels/conv.h"
 #include "kernels/cpu/winograd.h"
 #include "kernels/matmul.h"
+#include "tensor/random.h"
 #include "tests/op_cases.h"
+#include "tests/same_bits.h"
 
 namespace glia::tests {
 namespace {
@@ -31,6 +33,13 @@ double largest_difference(const Tensor& a, const Tensor& b) {
   double largest = 0;
   for (int64_t i = 0; i < x.size(); ++i) largest = std::max(largest, std::abs(x.data<double>()[i] - y.data<double>()[i]));
   return largest;
+}
+
+Tensor random_tensor(const Shape& shape) {
+  Tensor t(shape);
+  const Philox random(3, 4);
+  for (int64_t i = 0; i < t.size(); ++i) t.data<float>()[i] = float(random.words(uint64_t(i))[0]) * 0x1p-31f - 1;
+  return t;
 }
 
 struct Result {
@@ -145,6 +154,22 @@ TEST_CASE("a NaN passes through a fused ReLU") {
     CHECK(y.data<float>()[33] == 0);
   }
   set_kernel_choice(KernelChoice::automatic);
+}
+
+TEST_CASE("results beyond the caches are those of each image alone") {
+  const auto check = [](const Tensor& x, auto&& f) {
+    const Tensor y = f(x);
+    REQUIRE(y.bytes() > size_t(48) << 20);
+    REQUIRE(y.bytes() < size_t(96) << 20);
+    for (int64_t n = 0; n < 2; ++n) CHECK(same_bits(f(x.slice(n, n + 1)), y.slice(n, n + 1)));
+  };
+  const Conv2d conv{.activation = Activation::relu};
+  for (const int64_t channels : {80, 72}) {  // whole lines of 64 bytes, and not
+    const Tensor w = random_tensor({channels, 1, 1, 4}), bias = random_tensor({channels});
+    check(random_tensor({2, 260, 512, 4}), [&](const Tensor& x) { return apply(conv, x, w, bias, Tensor(), Tensor()); });
+  }
+  const Tensor w = random_tensor({4, 2, 2, 64}), bias = random_tensor({64});
+  check(random_tensor({2, 130, 256, 4}), [&](const Tensor& x) { return apply(ConvTranspose2d{.stride = {2, 2}}, x, w, bias); });
 }
 
 TEST_SUITE_END();

@@ -9,6 +9,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/gemm.cpp"
 #include <hwy/foreach_target.h>
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -49,6 +50,19 @@ Parts parts_of(int64_t pixels, int64_t columns, int64_t problems, int64_t panel)
   }
   if (best_cost < 0) best = {1, ceil_div(columns, most_columns)};
   return best;
+}
+
+// Whether results had better go around the caches, which spares reading their lines first: all together leave the caches before anyone reads
+// them, lines are written whole, and each once if the contraction is one block.
+bool worth_streaming(std::span<const ImplicitGemm> problems) {
+  constexpr int64_t stream_bytes = int64_t(48) << 20;
+  int64_t bytes = 0;
+  for (const ImplicitGemm& g : problems) {
+    const bool whole_lines = reinterpret_cast<uintptr_t>(g.d) % 64 == 0 && (g.d_image | g.d_row | g.d_pixel) % 16 == 0;
+    if (!whole_lines || g.epilogue.accumulate) return false;
+    bytes += g.images * g.p * g.q * g.columns * static_cast<int64_t>(sizeof(float));
+  }
+  return bytes >= stream_bytes;
 }
 
 }  // namespace
@@ -126,11 +140,12 @@ struct Plan {
   std::vector<Run> runs;
   std::vector<Panel> panels;
   const float* packed;  // all panels, or null
+  bool stream;          // results go around the caches
 };
 
-Plan plan_of(const ImplicitGemm& g, const float* packed) {
+Plan plan_of(const ImplicitGemm& g, const float* packed, bool stream) {
   const int64_t height = has_few_columns(g) ? dot_height(static_cast<int>(g.columns)) : height_of(ceil_div(g.columns, lanes));
-  return {&g, tiling_of(g, height), runs_of(g), panels_of(g), packed};
+  return {&g, tiling_of(g, height), runs_of(g), panels_of(g), packed, stream};
 }
 
 // The floats of its packed panels.
@@ -173,7 +188,8 @@ void run_task(const Plan& plan, int64_t tile_begin, int64_t tile_end, std::span<
                   .affine_bias = width,
                   .valid = 0,
                   .accumulate = k0 > 0 || e.accumulate,
-                  .relu = last && e.relu};
+                  .relu = last && e.relu,
+                  .stream = plan.stream && blocks == 1};
     tiles.start(tile_begin, k0, k1);
     for (int64_t t = tile_begin; t < tile_end; ++t) {
       tiles.next();
@@ -198,10 +214,11 @@ void run_task(const Plan& plan, int64_t tile_begin, int64_t tile_end, std::span<
 
 void run_all(std::span<const ImplicitGemm> problems, const float* packed) {
   std::vector<Plan> plans;
+  const bool stream = worth_streaming(problems);
   int64_t tiles = 0, columns = 0;  // the most of any
   for (const ImplicitGemm& g : problems) {
     if (g.images * g.p * g.q == 0 || g.columns == 0) continue;
-    plans.push_back(plan_of(g, packed));
+    plans.push_back(plan_of(g, packed, stream));
     if (packed) packed += packed_size(plans.back());
     tiles = std::max(tiles, plans.back().tiling.count);
     columns = std::max(columns, g.columns);
@@ -222,6 +239,7 @@ void run_all(std::span<const ImplicitGemm> problems, const float* packed) {
       if (panel < panel_end && tile < tile_end)
         run_task(plan, tile, tile_end, std::span(plan.panels).subspan(size_t(panel), size_t(panel_end - panel)));
     }
+    if (stream) hwy::FlushStream();
   });
 }
 
@@ -229,7 +247,7 @@ Tensor pack_all(std::span<const ImplicitGemm> problems) {
   std::vector<Plan> plans;
   std::vector<int64_t> starts{0};
   for (const ImplicitGemm& g : problems) {
-    plans.push_back(plan_of(g, nullptr));
+    plans.push_back(plan_of(g, nullptr, false));
     starts.push_back(starts.back() + packed_size(plans.back()));
   }
   const Tensor packed({starts.back()});

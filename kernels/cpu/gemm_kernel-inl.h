@@ -31,6 +31,7 @@ struct Target {
   int64_t affine_bias;     // from a scale to its bias
   int64_t valid;           // columns
   bool accumulate, relu;
+  bool stream;  // stores go around the caches
 };
 
 // The addresses of up to 12 rows from three bases and strides that x86 can encode.
@@ -107,7 +108,9 @@ HWY_INLINE void store_sums(V (&sum)[MR][NV], const Target& t) {
   if (t.residual) add(t.residual);
   // A NaN is not below zero and stays.
   if (t.relu) for_each([&](V& x, int64_t, int) HWY_ATTR { x = hn::IfThenZeroElse(hn::Lt(x, hn::Zero(d)), x); });
-  if (full) {
+  if (full && t.stream) {
+    for_each([&](V& x, int64_t at, int) HWY_ATTR { hn::Stream(x, d, t.d + at); });
+  } else if (full) {
     for_each([&](V& x, int64_t at, int) HWY_ATTR { hn::StoreU(x, d, t.d + at); });
   } else {
     for_each([&](V& x, int64_t at, int v) HWY_ATTR { hn::BlendedStore(x, mask[v], d, t.d + at); });
@@ -122,7 +125,7 @@ HWY_NOINLINE void kernel(const Piece* pieces, int64_t count, const float* b, con
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) {
       sum[i][v] = hn::Zero(D());
-      __builtin_prefetch(target.d + target.offsets[i] + v * lanes, 1);
+      if (!target.stream) __builtin_prefetch(target.d + target.offsets[i] + v * lanes, 1);
     }
   for (const Piece* piece = pieces; piece != pieces + count; ++piece) {
     const int64_t stride = piece->row_bytes;
