@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <memory>
@@ -73,9 +74,13 @@ class Comparison {
     int code = 0;
     for (size_t i = 0; i < entries_.size() && !stop_requested(); ++i) {
       current_ = i;
+      recipe_began_ = std::chrono::steady_clock::now();
       const fs::path folder = out_ / entries_[i].name;
       std::optional<ComparedRecipe> row = read_compared(folder / "figures.json", settings_of(entries_[i]));
-      if (row) progress_.line(fmt::format("{}: done before", row->name));
+      if (row) {
+        progress_.line(fmt::format("{}: done before", row->name));
+        progress_.start(seconds(i + 1), seconds(entries_.size()), 30, "second");
+      }
       if (!row) row = compare_one(entries_[i], folder);
       if (!row) break;  // interrupted
       if (!row->failure.empty()) {
@@ -118,7 +123,9 @@ class Comparison {
     for (const std::string& limit : options_.common.limits) words.insert(words.end(), {"--file-limit", limit});
     return words;
   }
-  std::vector<std::string> train_words(const Entry& entry, const fs::path& run, const std::vector<std::string>& settings) const {
+  // `how`: --overwrite, or --resume auto.
+  std::vector<std::string> train_words(const Entry& entry, const fs::path& run, const std::vector<std::string>& how,
+                                       const std::vector<std::string>& settings) const {
     const DataOptions& d = options_.data_options;
     std::vector<std::string> words{"train",
                                    entry.recipe,
@@ -126,7 +133,6 @@ class Comparison {
                                    options_.data,
                                    "--out",
                                    run.string(),
-                                   "--overwrite",
                                    "--labels",
                                    d.labels,
                                    "--on-size-mismatch",
@@ -135,6 +141,7 @@ class Comparison {
                                    d.on_corrupt,
                                    "--seed",
                                    std::to_string(options_.seed)};
+    words.insert(words.end(), how.begin(), how.end());
     if (!d.images.empty()) words.insert(words.end(), {"--images", d.images});
     if (d.allow_outside) words.emplace_back("--allow-outside");
     if (!options_.val.empty()) words.insert(words.end(), {"--val", options_.val});
@@ -146,18 +153,19 @@ class Comparison {
     return words;
   }
 
-  // A child's figures; the progress says what it is doing.
-  ChildResult child(const std::vector<std::string>& words, const fs::path& log, double limit,
-                    const std::function<std::string()>& doing) {
+  // A child's figures; the progress says what it is doing. It is stopped once it is `over`.
+  ChildResult child(const std::vector<std::string>& words, const fs::path& log, const std::function<std::string()>& doing,
+                    const std::function<bool(double spent)>& over) {
     int64_t shown = -1;
     const ChildResult result = run_glia(words, log, [&](double spent) {
       const auto now = static_cast<int64_t>(spent);
       if (now != shown) {
         shown = now;
-        const int64_t done = seconds(current_) + std::min(now, seconds(1) - 1);
+        const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - recipe_began_).count();
+        const int64_t done = seconds(current_) + std::min(static_cast<int64_t>(taken), seconds(1) - 1);
         progress_.step(done, fmt::format("[{}/{}] {}: {}", current_ + 1, entries_.size(), entries_[current_].name, doing()));
       }
-      return stop_requested() || spent > limit;
+      return stop_requested() || over(spent);
     });
     last_code_ = result.code;
     return result;
@@ -185,11 +193,14 @@ class Comparison {
     make_folder(folder);
     const fs::path run = folder / "run", log = folder / "train.log";
     // How long a step takes here, by some steps; the first ones warm up.
-    const ChildResult probe = child(train_words(entry, folder / "probe", plan_of_probe()), log, budget_,
-                                    [] { return std::string("timing a few steps"); });
+    const ChildResult probe = child(
+        train_words(entry, folder / "probe", {"--overwrite"}, plan_of_probe()), log,
+        [] { return std::string("timing a few steps"); }, [&](double spent) { return spent > budget_; });
     if (stop_requested()) return std::nullopt;
     if (probe.code == 0) read_truth(folder / "probe");
-    const auto pace = pace_of_probe(folder / "probe", entry.config.solver, static_cast<int64_t>(truth_.samples.size()));
+    const auto validation = static_cast<int64_t>(truth_.samples.size());
+    const ImageCounts images{.training = static_cast<int64_t>(samples_.size()) - validation, .validation = validation};
+    const auto pace = pace_of_probe(folder / "probe", entry.config.solver, validation);
     if (probe.code != 0 || !pace) return failed(entry, "timing a few steps", log);
     std::error_code ignored;
     fs::remove_all(folder / "probe", ignored);
@@ -197,21 +208,38 @@ class Comparison {
     ComparedRecipe row;
     row.name = entry.name;
     row.settings = settings_of(entry);
-    const std::vector<std::string> plan = plan_of_training(entry.config, *pace, budget_, row.planned_steps);
-    const ChildResult training = child(train_words(entry, run, plan), log, budget_, [&] {
+    std::vector<std::string> plan = plan_of_training(entry.config, images, *pace, budget_, row.planned_steps);
+    const auto last_step = [&] {
       const std::vector<LoggedStep> last = last_steps(run, 1);
-      return last.empty() ? std::string("starting")
-                          : fmt::format("step {} of {}, loss {:.4f}", last[0].step, row.planned_steps, last[0].loss);
-    });
+      return last.empty() ? LoggedStep{} : last[0];
+    };
+    const ChildResult training = child(
+        train_words(entry, run, {"--overwrite"}, plan), log,
+        [&] {
+          const LoggedStep last = last_step();
+          return last.step == 0 ? std::string("starting")
+                                : fmt::format("step {} of {}, loss {:.4f}", last.step, row.planned_steps, last.loss);
+        },
+        // After the last step its evaluation may end.
+        [&](double spent) { return spent > budget_ && last_step().step < row.planned_steps; });
     if (stop_requested()) return std::nullopt;
     const bool stopped_by_budget = training.code == static_cast<int>(ExitCode::interrupted);
     if (training.code != 0 && !stopped_by_budget) return failed(entry, "training", log);
-    const std::vector<LoggedStep> last = last_steps(run, 1);
-    row.steps = last.empty() ? 0 : last[0].step;
-    if (!stopped_by_budget) row.planned_steps = row.steps;  // an epoch limit or early stopping came first
+    const LoggedStep last = last_step();
+    row.steps = last.step;
     row.train_seconds = training.seconds;
+    if (!stopped_by_budget) row.planned_steps = row.steps;  // an epoch limit or early stopping came first
+    if (stopped_by_budget && row.steps > 0) {  // what it ended with may be its best: it goes on for no step, which evaluates that
+      plan.push_back(fmt::format("solver.max_iterations={}", row.steps));
+      const ChildResult end = child(
+          train_words(entry, run, {"--resume", "auto"}, plan), folder / "evaluate.log",
+          [] { return std::string("evaluating the last step"); }, [](double) { return false; });
+      if (stop_requested()) return std::nullopt;
+      if (end.code != 0) return failed(entry, "evaluating the last step", folder / "evaluate.log");
+      row.train_seconds += end.seconds;
+    }
     row.train_mb = training.peak_mb;
-    row.tensors_mb = last.empty() ? 0 : last[0].memory / (1 << 20);
+    row.tensors_mb = last.memory / (1 << 20);
     return predict_and_score(entry, folder, row);
   }
 
@@ -225,7 +253,8 @@ class Comparison {
     words.insert(words.end(), common.begin(), common.end());
     words.emplace_back("--images");
     for (const Sample& s : truth_.samples) words.push_back(s.file.string());
-    const ChildResult prediction = child(words, log, INFINITY, [] { return std::string("predicting"); });
+    const ChildResult prediction = child(
+        words, log, [] { return std::string("predicting"); }, [](double) { return false; });
     if (stop_requested()) return std::nullopt;
     if (prediction.code != 0) return failed(entry, "prediction", log);
     pass_on_warnings(entry, log);
@@ -299,7 +328,8 @@ class Comparison {
   Dataset truth_;
   std::vector<ComparedRecipe> rows_;
   std::vector<FoundCells> found_;
-  size_t current_ = 0;
+  size_t current_ = 0;  // recipe
+  std::chrono::steady_clock::time_point recipe_began_;
   int last_code_ = 0;
 };
 

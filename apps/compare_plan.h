@@ -19,16 +19,20 @@ std::vector<std::string> plan_of_probe();
 // What the probe in the folder `run` took.
 struct Pace {
   double step_seconds = 0;
-  double image_seconds = 0;       // of evaluating a validation image
-  int64_t validation_images = 0;  // there are; 0: no evaluation
+  double image_seconds = 0;  // of evaluating a validation image
 };
 // Nothing where it took no step.
 std::optional<Pace> pace_of_probe(const std::filesystem::path& run, const SolverConfig& solver, int64_t validation_images);
 
+struct ImageCounts {
+  int64_t training = 0, validation = 0;  // no validation images: no evaluation
+};
+
 // Settings of a training of as many steps as fit in 85 % of `budget` seconds, or of the recipe's own number if that is smaller; `steps` receives
-// it. What the schedule places at steps moves along. The rest is for evaluations: five of all validation images, or where that takes longer
-// fewer, and of some of the images.
-std::vector<std::string> plan_of_training(const Config& config, const Pace& pace, double budget, int64_t& steps);
+// it. What the schedule places at steps or epochs moves along. The rest is for evaluations: five of all validation images, or where that
+// takes longer fewer, and of some of the images.
+std::vector<std::string> plan_of_training(const Config& config, const ImageCounts& images, const Pace& pace, double budget,
+                                          int64_t& steps);
 
 // The last `count` steps of a run's metrics.jsonl that are there as a whole, in their order; none where the file is not there.
 struct LoggedStep {

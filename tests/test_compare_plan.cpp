@@ -24,15 +24,35 @@ TEST_CASE("comparison: steps fill 85 % of the budget, and the schedule moves alo
   config.solver.max_iterations = 1000;
   config.solver.warmup_iterations = 100;
   config.solver.milestones = {600, 900};
-  const Pace pace{.step_seconds = 0.5, .image_seconds = 1e-3, .validation_images = 86};
+  const Pace pace{.step_seconds = 0.5, .image_seconds = 1e-3};
+  const ImageCounts images{.training = 343, .validation = 86};
   int64_t steps = 0;
-  CHECK(plan_of_training(config, pace, 100, steps) ==
+  CHECK(plan_of_training(config, images, pace, 100, steps) ==
         Words{"solver.max_iterations=170", "eval.every=34", "solver.warmup_iterations=17", "solver.milestones=[102,153]"});
   CHECK(steps == 170);
-  CHECK(plan_of_training(config, pace, 1e5, steps) == Words{"solver.max_iterations=1000", "eval.every=200"});  // as it is
-  config.solver.max_iterations = 0;
-  plan_of_training(config, pace, 100, steps);
+  CHECK(plan_of_training(config, images, pace, 1e5, steps) == Words{"solver.max_iterations=1000", "eval.every=200"});  // as it is
+  config.solver.max_iterations = config.solver.max_epochs = 0;
+  plan_of_training(config, images, pace, 100, steps);
   CHECK(steps == 170);
+}
+
+TEST_CASE("comparison: a recipe that counts epochs is shortened as one that counts steps") {
+  Config config;
+  config.solver.batch_size = 8;
+  config.solver.max_epochs = 500;  // of 5 steps
+  config.solver.schedule = "cellpose";
+  const Pace pace{.step_seconds = 0.5, .image_seconds = 1e-3};
+  const ImageCounts images{.training = 36, .validation = 9};
+  int64_t steps = 0;
+  CHECK(plan_of_training(config, images, pace, 600, steps) ==
+        Words{"solver.max_iterations=1020", "eval.every=204", "solver.period=2"});
+  CHECK(plan_of_training(config, images, pace, 100, steps) ==
+        Words{"solver.max_iterations=170", "eval.every=34", "solver.period=1"});
+  CHECK(plan_of_training(config, images, pace, 1e5, steps) == Words{"solver.max_iterations=2500", "eval.every=500"});
+  config.data.repeat = 2;
+  config.solver.accumulate = 4;
+  plan_of_training(config, images, pace, 1e5, steps);
+  CHECK(steps == 1125);
 }
 
 TEST_CASE("comparison: evaluations fit in the rest of the budget") {
@@ -61,7 +81,7 @@ TEST_CASE("comparison: evaluations fit in the rest of the budget") {
     want.insert(want.end(), c.evaluations.begin(), c.evaluations.end());
     CAPTURE(c.image_seconds);
     CAPTURE(c.images);
-    CHECK(plan_of_training(config, {.step_seconds = 0.5, .image_seconds = c.image_seconds, .validation_images = c.images}, 100,
+    CHECK(plan_of_training(config, {.validation = c.images}, {.step_seconds = 0.5, .image_seconds = c.image_seconds}, 100,
                            steps) == want);
   }
 }
@@ -81,7 +101,6 @@ TEST_CASE("comparison: the pace of a probe, from the lines of its steps and the 
   const auto done = std::filesystem::last_write_time(folder / "metrics.jsonl");
   std::filesystem::last_write_time(folder / "results.csv", done + std::chrono::seconds(6));
   CHECK(pace_of_probe(folder / "", solver, 9)->image_seconds == 2);
-  CHECK(pace_of_probe(folder / "", solver, 9)->validation_images == 9);
   CHECK(pace_of_probe(folder / "", solver, 1)->image_seconds == 6);
 }
 
