@@ -153,9 +153,9 @@ class Comparison {
     return words;
   }
 
-  // A child's figures; the progress says what it is doing. It is stopped once it is `over`.
+  // A child's figures; the progress says what it is doing. It is stopped once it is `over`, if that is given.
   ChildResult child(const std::vector<std::string>& words, const fs::path& log, const std::function<std::string()>& doing,
-                    const std::function<bool(double spent)>& over) {
+                    const std::function<bool(double spent)>& over = nullptr) {
     int64_t shown = -1;
     const ChildResult result = run_glia(words, log, [&](double spent) {
       const auto now = static_cast<int64_t>(spent);
@@ -165,7 +165,7 @@ class Comparison {
         const int64_t done = seconds(current_) + std::min(static_cast<int64_t>(taken), seconds(1) - 1);
         progress_.step(done, fmt::format("[{}/{}] {}: {}", current_ + 1, entries_.size(), entries_[current_].name, doing()));
       }
-      return stop_requested() || over(spent);
+      return stop_requested() || (over && over(spent));
     });
     last_code_ = result.code;
     return result;
@@ -231,9 +231,8 @@ class Comparison {
     if (!stopped_by_budget) row.planned_steps = row.steps;  // an epoch limit or early stopping came first
     if (stopped_by_budget && row.steps > 0) {  // what it ended with may be its best: it goes on for no step, which evaluates that
       plan.push_back(fmt::format("solver.max_iterations={}", row.steps));
-      const ChildResult end = child(
-          train_words(entry, run, {"--resume", "auto"}, plan), folder / "evaluate.log",
-          [] { return std::string("evaluating the last step"); }, [](double) { return false; });
+      const ChildResult end = child(train_words(entry, run, {"--resume", "auto"}, plan), folder / "evaluate.log",
+                                    [] { return std::string("evaluating the last step"); });
       if (stop_requested()) return std::nullopt;
       if (end.code != 0) return failed(entry, "evaluating the last step", folder / "evaluate.log");
       row.train_seconds += end.seconds;
@@ -253,8 +252,7 @@ class Comparison {
     words.insert(words.end(), common.begin(), common.end());
     words.emplace_back("--images");
     for (const Sample& s : truth_.samples) words.push_back(s.file.string());
-    const ChildResult prediction = child(
-        words, log, [] { return std::string("predicting"); }, [](double) { return false; });
+    const ChildResult prediction = child(words, log, [] { return std::string("predicting"); });
     if (stop_requested()) return std::nullopt;
     if (prediction.code != 0) return failed(entry, "prediction", log);
     pass_on_warnings(entry, log);
